@@ -1,0 +1,39 @@
+# The only door: README and CI call these and nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test lint bench docs clean
+
+demo: $(VENV)/.demo  ## install, ship the digits model, print the evidence, leave a release
+	$(BIN)/shipworthy ship examples/digits
+
+test: $(VENV)/.dev lint  ## everything that must hold
+	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+lint: $(VENV)/.dev  ## style, types, and pages that are made from the code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python docs/generate.py --check
+
+bench: $(VENV)/.dev  ## the benchmarks; each script answers one question
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+docs: $(VENV)/.dev  ## write the pages that are made from the code
+	$(BIN)/python docs/generate.py
+
+clean:  ## remove what make made
+	rm -rf $(VENV) .shipworthy .mypy_cache .pytest_cache .ruff_cache .coverage
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[sklearn,mlflow]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) --editable '.[sklearn,mlflow,dev]'
+	touch $@ $(VENV)/.demo

@@ -1,0 +1,1 @@
+"""The only place that imports model runtimes and frameworks; each file imports its own, where it is used."""

@@ -1,0 +1,158 @@
+"""Rows for a model: .npz files read against its signature, and rows made up where there are none."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shipworthy.errors import Refused
+from shipworthy.files import file_digest
+from shipworthy.protocols import Array
+from shipworthy.records import Signature, TensorSpec
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows that fit a signature.
+
+    ``inputs`` holds one array an input, in the dtype of the signature, rows along the first axis; ``labels`` one label
+    a row, or ``None``; ``digest`` is that of the file, and empty for rows made up.
+    """
+
+    origin: str
+    digest: str
+    inputs: dict[str, Array]
+    labels: Array | None = None
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int(next(iter(self.inputs.values())).shape[0])
+
+    def take(self, start: int, stop: int) -> dict[str, Array]:
+        """The inputs of rows ``start`` to ``stop``, as views."""
+        return {name: array[start:stop] for name, array in self.inputs.items()}
+
+
+def read(path: Path, signature: Signature, names: Mapping[str, str] | None = None, labels: str = "") -> Dataset:
+    """The rows in an .npz file, checked against the signature.
+
+    Args:
+        path: the file; arrays of Python objects are never loaded (they could execute code).
+        signature: what the model takes.
+        names: input of the model to array of the file, where the names differ.
+        labels: the array of the labels; empty: the labels are not read.
+
+    Raises:
+        Refused: the file is missing, broken, empty, lacks an input, or does not fit; the message names array and row.
+    """
+    digest = file_digest(path)
+    arrays = _arrays(path)
+    inputs = {}
+    for spec in signature.inputs:
+        array_name = (names or {}).get(spec.name, spec.name)
+        if array_name not in arrays:
+            raise Refused(
+                f"{path} has no array for the input '{spec.name}' of the model",
+                found="arrays " + ", ".join(f"'{name}' {a.dtype} {list(a.shape)}" for name, a in sorted(arrays.items())),
+                expected=f"an array '{array_name}' ({spec})",
+                next=f'rename the array, or map it in shipworthy.toml: [data] inputs = {{ {spec.name} = "THE ARRAY" }}',
+            )
+        inputs[spec.name] = _fit(arrays[array_name], spec, f"{path}: array '{array_name}'")
+    _same_rows(path, {name: array.shape[0] for name, array in inputs.items()}, "rows of the inputs differ")
+    return Dataset(str(path), digest, inputs, _labels(path, arrays, labels, inputs) if labels else None)
+
+
+def made_up(signature: Signature, rows: int) -> Dataset:
+    """``rows`` rows of fixed pseudo-random numbers that fit the signature: enough for timing, never for accuracy."""
+    generator = np.random.default_rng(0)
+    inputs: dict[str, Array] = {}
+    for spec in signature.inputs:
+        shape = (rows, *(1 if n is None else n for n in spec.shape[1:]))
+        if spec.dtype == "str":
+            inputs[spec.name] = np.full(shape, "a", dtype=object)
+        elif np.issubdtype(np.dtype(spec.dtype), np.floating):
+            inputs[spec.name] = generator.random(shape).astype(spec.dtype)
+        else:
+            inputs[spec.name] = generator.integers(0, 2, shape).astype(spec.dtype)
+    return Dataset("made up", "", inputs)
+
+
+def _arrays(path: Path) -> dict[str, Array]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise Refused(f"{path} is a single array", expected="an .npz file with one array an input (numpy.savez)")
+        with loaded:
+            return {name: loaded[name] for name in loaded.files}
+    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise Refused(
+            f"{path} is not a readable .npz file",
+            found=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
+            expected="an .npz file of plain arrays (numpy.savez), no Python objects",
+            next="write the file again",
+        ) from None
+
+
+def _fit(array: Array, spec: TensorSpec, place: str) -> Array:
+    if array.ndim != len(spec.shape) or any(
+        n is not None and n != m for n, m in zip(spec.shape[1:], array.shape[1:], strict=True)
+    ):
+        raise Refused(f"{place} has the wrong shape", found=f"{array.dtype} {list(array.shape)}", expected=str(spec))
+    if array.shape[0] == 0:
+        raise Refused(f"{place} has no rows", found=str(list(array.shape)), expected="at least one row")
+    if spec.dtype == "str":
+        return array.astype(object) if array.dtype.kind == "U" else _wrong_dtype(array, spec, place)
+    wanted = np.dtype(spec.dtype)
+    if not np.can_cast(array.dtype, wanted, "same_kind"):
+        return _wrong_dtype(array, spec, place)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        row = int(np.argwhere(~np.isfinite(array))[0][0])
+        count = int((~np.isfinite(array)).sum())
+        raise Refused(
+            f"{place} holds NaN or infinity",
+            found=f"{count} such value{'s' if count > 1 else ''}, the first in row {row}",
+            expected="finite numbers: a metric over NaN says nothing",
+            next="drop or fill those rows, as the training did",
+        )
+    return np.ascontiguousarray(array, dtype=wanted)
+
+
+def _wrong_dtype(array: Array, spec: TensorSpec, place: str) -> Array:
+    raise Refused(
+        f"{place} has the wrong dtype",
+        found=f"{array.dtype} {list(array.shape)}",
+        expected=str(spec),
+        next="write the array in that dtype: no safe cast exists between the two",
+    )
+
+
+def _labels(path: Path, arrays: Mapping[str, Array], name: str, inputs: Mapping[str, Array]) -> Array:
+    if name not in arrays:
+        raise Refused(
+            f"{path} has no array '{name}' for the labels",
+            found="arrays " + ", ".join(f"'{one}'" for one in sorted(arrays)),
+            expected=f"an array '{name}' with one label a row",
+            next="name the array in shipworthy.toml: [data] labels",
+        )
+    labels = arrays[name]
+    if labels.ndim != 1:
+        raise Refused(f"{path}: the labels '{name}' have the wrong shape", found=str(list(labels.shape)), expected="one label a row")
+    _same_rows(path, {name: len(labels)} | {one: array.shape[0] for one, array in inputs.items()}, "labels and rows differ in number")
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise Refused(f"{path}: the labels '{name}' hold NaN or infinity", expected="one finite label a row")
+    return labels
+
+
+def _same_rows(path: Path, rows: Mapping[str, int], what: str) -> None:
+    if len(set(rows.values())) > 1:
+        raise Refused(
+            f"{path}: {what}",
+            found=", ".join(f"'{name}' {count}" for name, count in rows.items()),
+            expected="the same number everywhere",
+            next="write the file again from one table",
+        )

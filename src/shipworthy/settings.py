@@ -1,0 +1,270 @@
+"""shipworthy.toml as frozen records: the only list of options.
+
+Strict: an unknown key is an error that names the nearest right one. Inert: reading settings opens no other file and
+starts nothing. Precedence in one sentence: a flag, then the file, then the default below.
+Every number carries its unit in its name; MB is 10**6 bytes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from shipworthy.errors import Refused
+from shipworthy.records import Target
+
+FILE_NAME = "shipworthy.toml"
+
+Percent = Annotated[float, Meta(ge=0, le=100)]
+Positive = Annotated[float, Meta(gt=0)]
+
+
+def about(text: str) -> Meta:
+    """What an option is for: read by ``init``, the help texts and the reference page."""
+    return Meta(description=text)
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of all sections."""
+
+
+class ModelSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[model]: the trained file."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), about("what releases are called")]
+    path: Annotated[str, about("the trained file, relative to this file: .onnx, or scikit-learn's .joblib or .pkl")]
+    train: Annotated[str, about("the script that makes the trained file; run only when that is missing")] = ""
+    trust: Annotated[
+        bool, about("allow formats that execute code when they load (pickle, joblib); only for files you made yourself")
+    ] = False
+
+
+class DataSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[data]: .npz files with one array an input (rows along the first axis) and one for the labels."""
+
+    evaluation: Annotated[str, about("rows with labels that no training step has seen; accuracy is measured on them")] = ""
+    calibration: Annotated[str, about("rows from training that set the ranges of INT8; no labels needed")] = ""
+    baseline: Annotated[str, about("rows of training that live traffic is compared with, for drift")] = ""
+    labels: Annotated[str, about("the array that holds the labels")] = "y"
+    inputs: Annotated[dict[str, str], about("input of the model = array in the files, where the names differ")] = {}
+    prediction: Annotated[str, about("the output that is compared with the labels; empty: found by its shape and dtype")] = ""
+
+
+class GateSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[gates]: limits that a variant must meet to ship. A limit left out is no limit."""
+
+    accuracy_percent: Annotated[Percent | None, about("at least this share of the evaluation rows is right")] = None
+    accuracy_kept_percent: Annotated[Percent | None, about("at least this share of the original's accuracy is kept")] = None
+    p50_ms: Annotated[Positive | None, about("at most this median latency of one row")] = None
+    p99_ms: Annotated[Positive | None, about("at most this 99th percentile of the latency of one row")] = None
+    throughput_rps: Annotated[Positive | None, about("at least this many rows a second, batched, in one process")] = None
+    memory_mb: Annotated[Positive | None, about("at most this resident memory of a process that holds only the model")] = None
+    size_mb: Annotated[Positive | None, about("at most this size of the model's file")] = None
+    availability_percent: Annotated[
+        Percent | None, about("at least this share of the requests to the released server is answered")
+    ] = None
+
+
+class TargetSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[targets.NAME]: where the model will run."""
+
+    device: Annotated[Literal["cpu"], about("the kind of processor")] = "cpu"
+    runtime: Annotated[Literal["onnxruntime"], about("what runs the model there")] = "onnxruntime"
+    threads: Annotated[int, Meta(ge=1, le=1024), about("threads of one call of the model")] = 1
+    memory_mb: Annotated[Positive | None, about("memory budget of one process; left out: none")] = None
+
+
+class OptimizeSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[optimize]: which variants are made."""
+
+    passes: Annotated[
+        tuple[Literal["graph", "int8_dynamic", "int8_static"], ...], about("passes that may be used; [] ships the original")
+    ] = ("graph", "int8_dynamic", "int8_static")
+    goal: Annotated[
+        Literal["latency", "throughput", "memory", "size"], about("what the best variant is best in, among those that pass")
+    ] = "latency"
+
+
+class MeasureSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[measure]: how figures are taken."""
+
+    repeats: Annotated[int, Meta(ge=3, le=1000), about("repeats of every variant, taken in turn")] = 9
+    repeat_seconds: Annotated[Annotated[float, Meta(gt=0, le=60)], about("length of one repeat")] = 0.2
+    batch_rows: Annotated[int, Meta(ge=1, le=65536), about("rows of one call when throughput is measured")] = 32
+
+
+class ReleaseSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[release]: where releases are shown."""
+
+    mlflow: Annotated[
+        Literal["auto", "on", "off"], about("log releases to MLflow; auto: when shipworthy[mlflow] is installed")
+    ] = "auto"
+    mlflow_experiment: Annotated[str, Meta(min_length=1), about("the experiment that runs are logged under")] = "shipworthy"
+
+
+class ServeSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[serve]: the server."""
+
+    host: Annotated[str, about("address to listen on; other machines reach the server only on a wider one than loopback")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[int, Meta(ge=0, le=65535), about("port to listen on; 0: a free one")] = 8000
+    body_limit_mb: Annotated[Positive, about("largest request body")] = 64.0
+    start_seconds: Annotated[Positive, about("how long ship waits for the server it starts")] = 30.0
+
+
+class WatchSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[watch]: the baseline that live traffic will be compared with."""
+
+    bins: Annotated[int, Meta(ge=2, le=1000), about("bins of a feature's histogram")] = 20
+    reference_rows: Annotated[int, Meta(ge=10, le=1_000_000), about("rows kept for tests that need the values themselves")] = 2000
+
+
+class RolloutSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[rollout]: what happens to a release whose served answers were verified."""
+
+    alias: Annotated[
+        str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$"), about("the alias that a verified release gets in the registry")
+    ] = "champion"
+    promote: Annotated[bool, about("move the alias; false: only register the release")] = True
+
+
+class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file. ``folder`` is where it lies; paths in it are relative to that."""
+
+    model: ModelSettings
+    data: DataSettings = DataSettings()
+    gates: GateSettings = GateSettings()
+    targets: dict[str, TargetSettings] = {}
+    optimize: OptimizeSettings = OptimizeSettings()
+    measure: MeasureSettings = MeasureSettings()
+    release: ReleaseSettings = ReleaseSettings()
+    serve: ServeSettings = ServeSettings()
+    watch: WatchSettings = WatchSettings()
+    rollout: RolloutSettings = RolloutSettings()
+    folder: str = "."
+
+    def file(self, path: str) -> Path:
+        """``path`` as the settings file means it."""
+        return Path(self.folder) / path
+
+    def target(self, name: str | None = None) -> Target:
+        """The target of that name; the only one there is, or the plain CPU, when none is named.
+
+        Raises:
+            Refused: no such target, or several and none named.
+        """
+        known = ", ".join(sorted(self.targets)) or "none"
+        if name is None:
+            if not self.targets:
+                return Target()
+            if len(self.targets) > 1:
+                raise Refused("several targets are described and none was named", found=known, next="name one with --target")
+            name = next(iter(self.targets))
+        if name not in self.targets:
+            raise Refused(f"there is no target '{name}'", found=f"targets: {known}", next=f"add [targets.{name}] to {FILE_NAME}")
+        one = self.targets[name]
+        return Target(name=name, device=one.device, runtime=one.runtime, threads=one.threads, memory_mb=one.memory_mb)
+
+
+def read(path: Path, overrides: Mapping[str, str] | None = None) -> Settings:
+    """The settings in a file, or in the ``shipworthy.toml`` of a folder.
+
+    Args:
+        path: the file or folder.
+        overrides: dotted key to TOML value, as ``{"gates.p99_ms": "5"}``; they win over the file.
+
+    Raises:
+        Refused: no such file, not TOML, an unknown key, a value of the wrong type or out of range.
+    """
+    path = path / FILE_NAME if path.is_dir() else path
+    try:
+        plain = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise Refused(
+            f"there is no {FILE_NAME} in {path.parent}",
+            expected="a settings file that describes the model, its data and its gates",
+            next=f"write one with: shipworthy init {path.parent}/MODEL",
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Refused(f"{path} is not TOML", found=str(error), next="correct that line") from None
+    except OSError as error:
+        raise Refused(f"{path} cannot be read", found=error.strerror or str(error), expected="a readable file") from None
+    return parse(plain, str(path), overrides)
+
+
+def parse(plain: dict[str, Any], origin: str, overrides: Mapping[str, str] | None = None) -> Settings:
+    """The settings that plain dicts describe; ``origin`` is the file that messages name.
+
+    Raises:
+        Refused: as ``read``.
+    """
+    for key, text in (overrides or {}).items():
+        _override(plain, key, text)
+    _refuse_unknown(plain, Settings, origin, "")
+    if "folder" in plain:
+        raise _unknown("folder", [], origin, "")
+    try:
+        return msgspec.convert(plain | {"folder": str(Path(origin).parent)}, Settings)
+    except msgspec.ValidationError as error:
+        what, _, place = str(error).partition(" - at ")
+        key = place.strip("`").removeprefix("$").removeprefix(".")
+        raise Refused(
+            f"{origin}: {key or 'the file'} is not right",
+            found=what + _value(plain, key),
+            next="docs/settings.md lists every key with its type, range and default",
+        ) from None
+
+
+def _override(plain: dict[str, Any], key: str, text: str) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        plain = plain.setdefault(part, {})
+        if not isinstance(plain, dict):
+            raise Refused(f"--set {key}: '{part}' is not a section")
+    try:
+        plain[last] = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        plain[last] = text  # a bare word: nobody wants to quote a quote in a shell
+
+
+def _refuse_unknown(plain: Any, kind: Any, origin: str, place: str) -> None:  # noqa: ANN401
+    """Refuse keys that no field of ``kind`` takes, at every depth, with the nearest right one."""
+    if not isinstance(plain, dict):
+        return
+    fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+    for key, value in plain.items():
+        if key not in fields:
+            raise _unknown(key, list(fields), origin, place)
+        if key == "targets" and isinstance(value, dict):
+            for name, one in value.items():
+                _refuse_unknown(one, TargetSettings, origin, f"targets.{name}.")
+        elif isinstance(fields[key], type) and issubclass(fields[key], Section):
+            _refuse_unknown(value, fields[key], origin, f"{place}{key}.")
+
+
+def _unknown(key: str, known: list[str], origin: str, place: str) -> Refused:
+    known = [name for name in known if name != "folder"]
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+    section = place.rstrip(".")
+    return Refused(
+        f"{origin}: unknown key '{place}{key}'" + (f"; did you mean '{place}{nearest[0]}'?" if nearest else ""),
+        found=key,
+        expected=f"in {f'[{section}]' if section else 'the file'}: {', '.join(sorted(known))}" if known else "",
+        next="correct the key, or take it out",
+    )
+
+
+def _value(plain: Any, key: str) -> str:  # noqa: ANN401
+    """`` (key = value)`` where the file holds a plain value at that key; empty elsewhere."""
+    for part in key.split("."):
+        if not isinstance(plain, dict) or part not in plain:
+            return ""
+        plain = plain[part]
+    return "" if isinstance(plain, dict) else f" ({key} = {plain!r})"

@@ -141,8 +141,11 @@ def _labels(path: Path, arrays: Mapping[str, Array], name: str, inputs: Mapping[
         )
     labels = arrays[name]
     if labels.ndim != 1:
-        raise Refused(f"{path}: the labels '{name}' have the wrong shape", found=str(list(labels.shape)), expected="one label a row")
-    _same_rows(path, {name: len(labels)} | {one: array.shape[0] for one, array in inputs.items()}, "labels and rows differ in number")
+        raise Refused(
+            f"{path}: the labels '{name}' have the wrong shape", found=str(list(labels.shape)), expected="one label a row"
+        )
+    rows = {one: array.shape[0] for one, array in inputs.items()}
+    _same_rows(path, {name: len(labels)} | rows, "labels and rows differ in number")
     if labels.dtype.kind == "f" and not np.isfinite(labels).all():
         raise Refused(f"{path}: the labels '{name}' hold NaN or infinity", expected="one finite label a row")
     return labels

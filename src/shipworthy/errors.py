@@ -64,7 +64,9 @@ class Failed(ShipworthyError):
     """The call was right and we could not carry it out. Exit code 3, HTTP 500."""
 
 
+class StorageFailed(Failed):
+    """The disk is full, or a folder cannot be written: nothing else will work either. Exit code 3, HTTP 500."""
+
+
 def _rebuild(kind: type[ShipworthyError], parts: dict[str, str]) -> ShipworthyError:
-    return kind(
-        parts["error"], found=parts.get("found", ""), expected=parts.get("expected", ""), next=parts.get("next", "")
-    )
+    return kind(parts["error"], found=parts.get("found", ""), expected=parts.get("expected", ""), next=parts.get("next", ""))

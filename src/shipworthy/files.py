@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from shipworthy.errors import Failed, Refused
+from shipworthy.errors import Refused, StorageFailed
 
 
 def file_digest(path: Path) -> str:
@@ -38,7 +38,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write ``path`` whole or not at all: a temporary file beside it, flushed to the disk, then renamed.
 
     Raises:
-        Failed: the disk is full, or the folder cannot be written.
+        StorageFailed: the disk is full, or the folder cannot be written.
     """
     with machine_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,19 +90,19 @@ def machine_errors(place: Path) -> Iterator[None]:
     """Turn what the operating system says of a full or forbidden disk into our words.
 
     Raises:
-        Failed: no space left, a quota or file-size limit reached, a read-only or forbidden folder.
+        StorageFailed: no space left, a quota or file-size limit reached, a read-only or forbidden folder.
     """
     try:
         yield
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-            raise Failed(
+            raise StorageFailed(
                 f"the disk is full at {place}",
                 found=f"{_free(place)} free; the system says: {error.strerror}",
                 next="free some space and run the same command again: what was finished is kept (or name another --workspace)",
             ) from error
         if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
-            raise Failed(
+            raise StorageFailed(
                 f"{place} cannot be written",
                 found=error.strerror or str(error),
                 next="give this user the right to write there, or name another folder",

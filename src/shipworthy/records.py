@@ -375,7 +375,7 @@ def dump(record: Record) -> dict[str, Any]:
     return _lift(msgspec.to_builtins(record))  # type: ignore[no-any-return]
 
 
-def load(kind: type[R], data: Any) -> R:  # noqa: ANN401
+def load(kind: type[R], data: Any) -> R:
     """The record that ``data`` describes; ``dump`` gives every field of ``data`` back, also those it does not know.
 
     Raises:
@@ -415,7 +415,7 @@ def digest(record: Record) -> str:
     return hashlib.sha256(encode(record)).hexdigest()
 
 
-def _lift(plain: Any) -> Any:  # noqa: ANN401
+def _lift(plain: Any) -> Any:
     if isinstance(plain, dict):
         extra = plain.get("unrecognised", {})
         return {key: _lift(value) for key, value in plain.items() if key != "unrecognised"} | extra
@@ -424,7 +424,7 @@ def _lift(plain: Any) -> Any:  # noqa: ANN401
     return plain
 
 
-def _stow(plain: Any, kind: msgspec.inspect.Type) -> Any:  # noqa: ANN401
+def _stow(plain: Any, kind: msgspec.inspect.Type) -> Any:
     """Move the keys that no field of ``kind`` takes under ``unrecognised``, at every depth."""
     if isinstance(kind, msgspec.inspect.UnionType):
         inner = [t for t in kind.types if isinstance(t, msgspec.inspect.StructType)]

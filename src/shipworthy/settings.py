@@ -8,6 +8,7 @@ Every number carries its unit in its name; MB is 10**6 bytes.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -123,7 +124,7 @@ class WatchSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """[watch]: the baseline that live traffic will be compared with."""
 
     bins: Annotated[int, Meta(ge=2, le=1000), about("bins of a feature's histogram")] = 20
-    reference_rows: Annotated[int, Meta(ge=10, le=1_000_000), about("rows kept for tests that need the values themselves")] = 2000
+    reference_rows: Annotated[int, Meta(ge=10, le=1_000_000), about("rows kept for tests that need the values")] = 2000
 
 
 class RolloutSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -168,7 +169,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise Refused("several targets are described and none was named", found=known, next="name one with --target")
             name = next(iter(self.targets))
         if name not in self.targets:
-            raise Refused(f"there is no target '{name}'", found=f"targets: {known}", next=f"add [targets.{name}] to {FILE_NAME}")
+            raise Refused(f"there is no target '{name}'", found=f"targets: {known}", next=f"add [targets.{name}] to the file")
         one = self.targets[name]
         return Target(name=name, device=one.device, runtime=one.runtime, threads=one.threads, memory_mb=one.memory_mb)
 
@@ -197,6 +198,16 @@ def read(path: Path, overrides: Mapping[str, str] | None = None) -> Settings:
     except OSError as error:
         raise Refused(f"{path} cannot be read", found=error.strerror or str(error), expected="a readable file") from None
     return parse(plain, str(path), overrides)
+
+
+def for_model(path: Path, overrides: Mapping[str, str] | None = None) -> Settings:
+    """The settings of a bare model file: its name from the file's, everything else by default.
+
+    Raises:
+        Refused: as ``parse``.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "model"
+    return parse({"model": {"name": name, "path": path.name}}, str(path.parent / FILE_NAME), overrides)
 
 
 def parse(plain: dict[str, Any], origin: str, overrides: Mapping[str, str] | None = None) -> Settings:
@@ -234,7 +245,7 @@ def _override(plain: dict[str, Any], key: str, text: str) -> None:
         plain[last] = text  # a bare word: nobody wants to quote a quote in a shell
 
 
-def _refuse_unknown(plain: Any, kind: Any, origin: str, place: str) -> None:  # noqa: ANN401
+def _refuse_unknown(plain: Any, kind: Any, origin: str, place: str) -> None:
     """Refuse keys that no field of ``kind`` takes, at every depth, with the nearest right one."""
     if not isinstance(plain, dict):
         return
@@ -261,7 +272,7 @@ def _unknown(key: str, known: list[str], origin: str, place: str) -> Refused:
     )
 
 
-def _value(plain: Any, key: str) -> str:  # noqa: ANN401
+def _value(plain: Any, key: str) -> str:
     """`` (key = value)`` where the file holds a plain value at that key; empty elsewhere."""
     for part in key.split("."):
         if not isinstance(plain, dict) or part not in plain:

@@ -99,7 +99,7 @@ def session(path: Path, threads: int = 1, options: ort.SessionOptions | None = N
     ort.disable_telemetry_events()
     try:
         return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # the runtime has no common base for its errors
+    except Exception as error:  # noqa: BLE001  the runtime has no common base for its errors
         raise Refused(
             f"onnxruntime {ort.__version__} does not load {path}",
             found=_first_line(error),
@@ -127,4 +127,3 @@ def _spec(value: ort.NodeArg, path: Path) -> TensorSpec:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-

@@ -1,0 +1,120 @@
+"""Taking a trained file in: whatever it is, it goes on as one ONNX file named by its digest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from shipworthy.backends import sklearn
+from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
+from shipworthy.errors import Refused
+from shipworthy.files import draft_folder, file_digest, machine_errors, publish
+from shipworthy.protocols import Array
+from shipworthy.records import Model, Source, Target
+
+# What converters write: taken by every runtime we ship to, TensorRT 10.3 and onnxruntime of 2023 among them.
+OPSET = 21
+OPSETS = range(17, OPSET + 1)
+IR_VERSION = 10
+
+
+def take_in(path: Path, name: str, folder: Path, *, trust: bool = False) -> Model:
+    """Read or convert the trained file; the ONNX lies in ``folder`` afterwards, as ``DIGEST.onnx``.
+
+    Args:
+        path: .onnx, or scikit-learn's .joblib or .pkl.
+        name: what releases of the model are called.
+        folder: where the ONNX is kept.
+        trust: whether formats that execute code when they load may be loaded.
+
+    Raises:
+        Refused: no such file, an unknown format, no trust where it is needed, or not a model.
+    """
+    digest = file_digest(path)
+    with machine_errors(folder), draft_folder(folder) as draft:
+        onnx_file = draft / "model.onnx"
+        if path.suffix == ".onnx":
+            framework, packages = "onnx", {"onnx": onnx.__version__}
+            onnx_file.write_bytes(path.read_bytes())
+        elif path.suffix in sklearn.SUFFIXES:
+            _ask_trust(path, trust=trust)
+            framework, packages = "scikit-learn", sklearn.convert(path, onnx_file, OPSET, IR_VERSION)
+        else:
+            raise Refused(
+                f"{path} has a format that is not known",
+                found=path.suffix or "no suffix",
+                expected=f".onnx, or a scikit-learn model ({', '.join(sklearn.SUFFIXES)})",
+                next="export the model to ONNX and give that file",
+            )
+        proto = read_proto(onnx_file, path)
+        runner = OnnxRuntimeRunner(onnx_file, Target())
+        signature = runner.signature
+        runner.close()
+        final = folder / f"{file_digest(onnx_file)}.onnx"
+        publish(onnx_file, final)
+    return Model(
+        name=name,
+        path=str(final),
+        digest=final.stem,
+        signature=signature,
+        opset=next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0),
+        ir_version=proto.ir_version,
+        source=Source(path=str(path), digest=digest, framework=framework, packages=packages),
+    )
+
+
+def reference(model: Model, *, trust: bool) -> Callable[[dict[str, Array]], list[Array]] | None:
+    """The trained framework's own predictions, or ``None`` when the model came as ONNX.
+
+    Raises:
+        Refused: the trained file is not the one the model came from any more, or is not trusted.
+    """
+    if model.source.framework != "scikit-learn":
+        return None
+    path = Path(model.source.path)
+    _ask_trust(path, trust=trust)
+    if file_digest(path) != model.source.digest:
+        raise Refused(f"{path} changed while it was checked", next="run the same command again")
+    return lambda inputs: sklearn.predict(path, inputs)
+
+
+def read_proto(path: Path, origin: Path | None = None) -> onnx.ModelProto:
+    """The ONNX file as a protobuf message; messages name ``origin``.
+
+    Raises:
+        Refused: not an ONNX model, an empty one, or one whose weights lie in other files.
+    """
+    origin = origin or path
+    try:
+        proto = onnx.load_model_from_string(path.read_bytes())
+    except DecodeError as error:
+        raise Refused(
+            f"{origin} is not an ONNX model",
+            found=f"{path.stat().st_size} bytes that are not its protobuf ({error})",
+            expected="a whole .onnx file; a truncated download looks like this",
+            next="copy or export the file again",
+        ) from None
+    if not proto.graph.node:
+        raise Refused(f"{origin} is not an ONNX model", found="no graph in it", expected="a model with at least one node")
+    outside = [t.name for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
+    if outside:
+        raise Refused(
+            f"{origin} keeps weights in other files",
+            found=f"{len(outside)} external tensors, the first '{outside[0]}'",
+            expected="one file, so that one digest speaks for all of it",
+            next='join them: python -c \'import onnx; onnx.save(onnx.load("MODEL.onnx"), "whole.onnx")\'',
+        )
+    return proto
+
+
+def _ask_trust(path: Path, *, trust: bool) -> None:
+    if not trust:
+        raise Refused(
+            f"{path} is a pickle: loading it can execute any code that is in it",
+            found=path.suffix,
+            expected="a file you made yourself, or one whose maker you trust",
+            next="say so with --trust, or trust = true under [model] in shipworthy.toml; an .onnx file executes nothing",
+        )

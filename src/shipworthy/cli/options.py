@@ -1,0 +1,71 @@
+"""Options that verbs share, each written once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from shipworthy import settings
+from shipworthy.settings import Settings
+from shipworthy.workspace import FOLDER
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+what = click.argument("what", type=click.Path(path_type=Path), default=".", shell_complete=None)
+workspace = click.option(
+    "--workspace",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path(FOLDER),
+    envvar="SHIPWORTHY_WORKSPACE",
+    help=f"Where models, releases and finished stages are kept [default: {FOLDER}].",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+debug = click.option("--debug", is_flag=True, expose_value=False, help="Print the traceback of an error.")
+changes = click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Override a setting, as gates.p99_ms=5; may be repeated."
+)
+
+
+def of_a_model(verb: F) -> F:
+    """The options of every verb that takes a model on its way."""
+    for option in reversed(
+        (
+            what,
+            click.option("--target", help="A target of the settings."),
+            click.option(
+                "--trust", is_flag=True, help="Load formats that execute code (pickle): only files you made yourself."
+            ),
+            click.option("--data", type=click.Path(path_type=Path), help="Evaluation rows (.npz), instead of the settings'."),
+            changes,
+            workspace,
+            as_json,
+            debug,
+        )
+    ):
+        verb = option(verb)
+    return verb
+
+
+def read_settings(what: Path, changes: tuple[str, ...], *, trust: bool = False, data: Path | None = None) -> Settings:
+    """The settings that the command line means: of a folder, of a settings file, or of a bare model.
+
+    Raises:
+        Refused: as ``settings.read``.
+        click.UsageError: a change that is not KEY=VALUE.
+    """
+    overrides = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise click.UsageError(f"--set takes KEY=VALUE, and got '{change}'")
+        overrides[key.strip()] = value.strip()
+    if trust:
+        overrides["model.trust"] = "true"
+    if data is not None:
+        overrides["data.evaluation"] = f"'{data.absolute()}'"
+    if what.is_dir() or what.suffix == ".toml":
+        return settings.read(what, overrides)
+    return settings.for_model(what, overrides)

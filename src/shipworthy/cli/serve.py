@@ -1,0 +1,56 @@
+"""The verb ``serve``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import click
+
+from shipworthy import child
+from shipworthy.cli import options
+
+
+@click.command("serve")
+@click.argument("what")
+@click.option("--host", help="Address to listen on [default: 127.0.0.1].")
+@click.option("--port", type=int, help="Port to listen on, 0 for a free one [default: 8000].")
+@options.changes
+@options.workspace
+@options.as_json
+@options.debug
+@click.option("--stop-with-parent", is_flag=True, hidden=True, help="End when standard input closes.")
+def command(
+    what: str,
+    host: str | None,
+    port: int | None,
+    changes: tuple[str, ...],
+    workspace: Path,
+    as_json: bool,  # noqa: FBT001
+    stop_with_parent: bool,  # noqa: FBT001
+) -> None:
+    """Answer predictions over HTTP until told to stop.
+
+    WHAT is a release (digits, digits@champion, digits@3), a bundle folder, a folder with a shipworthy.toml whose release
+    is meant, or an .onnx file.
+    """
+    if stop_with_parent:
+        child.exit_with_parent()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    flags = {"host": f"'{host}'" if host else None, "port": port}
+    given = (*changes, *(f"serve.{key}={value}" for key, value in flags.items() if value is not None))
+    from shipworthy.resolve import resolve  # noqa: PLC0415
+    from shipworthy.serve import server  # noqa: PLC0415
+
+    model, settings = resolve(what, workspace, lambda path: options.read_settings(path, given))
+
+    def announce(url: str) -> None:
+        shown = {"url": url, "model": model.name, "version": model.version, "bundle": model.bundle}
+        if as_json:
+            click.echo(json.dumps(shown))
+            return
+        click.echo(f"serving {model.name} version {model.version} on {url}; Ctrl-C stops it")
+        click.echo(f"try:  curl {url}/v2/models/{model.name}")
+
+    server.run([model], settings.serve, announce)

@@ -1,0 +1,151 @@
+"""A shipment on the terminal: the table of the field, what was refused and why, the proof, and what to do next."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from shipworthy.measure.report.rows import Table as Field
+from shipworthy.measure.report.rows import field, rows
+from shipworthy.records import Finding, Served, Shipment
+from shipworthy.settings import Settings
+
+WIDTH_WITHOUT_TERMINAL = 120
+STYLES = {"ships": "bold green", "refused": "dim", "passed": "", "unjudged": ""}
+SEVERITIES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+
+
+def show(shipment: Shipment, settings: Settings) -> None:
+    """Print it to standard output; plain text when that is no terminal."""
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console = Console(highlight=False, soft_wrap=True, width=WIDTH_WITHOUT_TERMINAL)
+    console.print()
+    _model(console, shipment)
+    _findings(console, shipment.report.findings)
+    _field(console, shipment)
+    _refusals(console, shipment)
+    if shipment.served:
+        _served(console, shipment.served)
+    _places(console, shipment)
+    _end(console, shipment, settings)
+
+
+def _model(console: Console, shipment: Shipment) -> None:
+    model = shipment.model
+    origin = f"{model.source.framework}, sha256 {model.source.digest[:12]}"
+    console.print(f"[bold]{model.name}[/]  {escape(model.source.path)} ({origin})")
+    for kind, specs in (("takes", model.signature.inputs), ("gives", model.signature.outputs)):
+        console.print(f"  {kind:<8}{escape(', '.join(map(str, specs)))}")
+    console.print(f"  {'onnx':<8}opset {model.opset}, IR version {model.ir_version}, sha256 {model.digest[:12]}")
+
+
+def _findings(console: Console, findings: tuple[Finding, ...]) -> None:
+    for one in findings:
+        style = SEVERITIES[one.severity] or "default"
+        console.print(f"  {'check':<8}[{style}]{one.severity}[/] {one.law}: {escape(one.place)}: {escape(one.evidence)}")
+        if one.mend and one.severity != "note":
+            console.print(f"  {'':<8}do next: {escape(one.mend)}")
+
+
+def _field(console: Console, shipment: Shipment) -> None:
+    if shipment.optimized is None:
+        return
+    content: Field = rows(shipment)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in content.columns:
+        table.add_column(column.header, justify=column.align, no_wrap=True)
+    for row in content.rows:
+        table.add_row(*map(escape, row.cells), style=STYLES[row.state])
+    console.print(table)
+    if shipment.measured is None:
+        for variant in shipment.optimized.variants:
+            console.print(f"  {variant.name:<24}{escape(variant.path)}")
+
+
+def _refusals(console: Console, shipment: Shipment) -> None:
+    for skip in shipment.optimized.skips if shipment.optimized else ():
+        console.print(f"  [yellow]skipped[/] {skip.name}: {escape(skip.reason)}")
+    for judged in shipment.choice.judged if shipment.choice else ():
+        for verdict in judged.verdicts:
+            if not verdict:
+                console.print(f"  [yellow]refused[/] {judged.variant_name}: {escape(verdict.reason)}")
+    if shipment.choice and shipment.choice.variant:
+        console.print(f"  [green]chosen[/]  {escape(shipment.choice.reason)}")
+
+
+def _served(console: Console, served: Served) -> None:
+    parts = []
+    for one in served.exchanges:
+        accuracy = "" if one.accuracy_percent is None else f"{one.accuracy_percent:.2f} % over {one.encoding}, "
+        parts.append(f"{accuracy}{one.answered} of {one.requests} {one.encoding} requests answered, P99 {one.p99_ms:.2f} ms")
+    if served.measured_accuracy_percent is not None:
+        style = "green" if served.passed else "bold red"
+        console.print(
+            f"  [{style}]served[/]  development {served.measured_accuracy_percent:.2f} %, production {'; '.join(parts)}: "
+            f"[{style}]gap {served.gap_points:.2f} points[/]"
+        )
+    else:
+        console.print(f"  served  {'; '.join(parts)}")
+    largest = max(one.largest_difference for one in served.exchanges)
+    console.print(f"  {'':<8}largest difference of any output from the measured model: {largest:.2g}")
+
+
+def _places(console: Console, shipment: Shipment) -> None:
+    if shipment.release:
+        release = shipment.release
+        console.print(f"  release {release.name} version {release.version}, bundle sha256 {release.bundle[:12]}")
+    if shipment.promotion:
+        moved = shipment.promotion
+        before = f"version {moved.before}" if moved.before else "none"
+        console.print(f"  alias   {moved.name}@{moved.alias} is version {moved.after} (was {before}): {escape(moved.reason)}")
+    if shipment.tracked:
+        seen = shipment.tracked
+        console.print(
+            f"  mlflow  models:/{seen.model_name}@{seen.alias} version {seen.model_version} in {escape(seen.tracking_uri)}"
+        )
+    if shipment.reused:
+        console.print(f"  reused  {', '.join(shipment.reused)}: nothing that shapes them has changed")
+
+
+def _end(console: Console, shipment: Shipment, settings: Settings) -> None:
+    console.print()
+    if shipment.stopped:
+        console.print(f"[bold red]stopped[/]  {escape(shipment.stopped)}")
+    elif shipment.choice:
+        chosen = next((one for one in field(shipment) if one.state == "ships"), None)
+        if chosen and chosen.speed_up:
+            size, before = chosen.value("size_mb") or 0, field(shipment)[0].value("size_mb") or 0
+            gain = f"{chosen.speed_up:.2f} times as fast as the original, {before / size:.2f} times smaller" if size else ""
+            verb = "ships" if shipment.promotion else "passes"
+            console.print(f"[bold green]{shipment.name} {verb} as {chosen.name}[/]: {gain}")
+    console.print(f"report   {_short(shipment.html)}")
+    if shipment.promotion and shipment.release and not shipment.stopped:
+        _next(console, shipment, settings)
+
+
+def _next(console: Console, shipment: Shipment, settings: Settings) -> None:
+    program = "shipworthy" if shutil.which("shipworthy") else _short(sys.argv[0])
+    port = settings.serve.port or 8000
+    console.print("next")
+    console.print(f"  {program} serve {shipment.name}")
+    console.print(f"  curl http://127.0.0.1:{port}/v2/models/{shipment.name}")
+    if shipment.tracked and shipment.tracked.tracking_uri.startswith("sqlite"):
+        mlflow = "mlflow" if shutil.which("mlflow") else str(Path(program).parent / "mlflow")
+        console.print(f"  {mlflow} ui --backend-store-uri {escape(shipment.tracked.tracking_uri)}")
+    else:
+        console.print(f"  {program} ship {_short(settings.folder)} --json")
+
+
+def _short(path: str) -> str:
+    """The path as seen from here, when that is shorter to type."""
+    try:
+        return str(Path(path).absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return path

@@ -1,0 +1,69 @@
+"""How often a model is right. Pure."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from shipworthy.errors import Refused
+from shipworthy.protocols import Array, Arrays
+from shipworthy.records import Signature, TensorSpec
+
+MATRIX = 2
+
+
+def prediction_output(signature: Signature, wanted: str = "") -> TensorSpec:
+    """The output that is compared with labels: the one named, else the first of labels, else the first of scores.
+
+    Raises:
+        Refused: no output of that name, or none that can be compared.
+    """
+    if wanted:
+        for spec in signature.outputs:
+            if spec.name == wanted:
+                return spec
+        raise Refused(
+            f"the model has no output '{wanted}'",
+            found="outputs " + ", ".join(f"'{spec.name}'" for spec in signature.outputs),
+            next="correct prediction under [data] in shipworthy.toml",
+        )
+    labels = [s for s in signature.outputs if len(s.shape) == 1 and not s.dtype.startswith("float")]
+    scores = [s for s in signature.outputs if len(s.shape) == MATRIX and s.dtype.startswith("float")]
+    for spec in [*labels, *scores]:
+        return spec
+    raise Refused(
+        "no output of the model can be compared with labels",
+        found=", ".join(str(spec) for spec in signature.outputs),
+        expected="one label a row, or one score a class",
+        next="name the output as prediction under [data], or leave the labels out",
+    )
+
+
+def hits(outputs: Arrays, labels: Array, output: str) -> int:
+    """Rows whose label is right: equal to the output where it holds labels, to the place of the best score where scores.
+
+    Args:
+        outputs: one array an output, rows along the first axis.
+        labels: one label a row, [rows]; places of classes (0, 1, …) where the output holds scores.
+        output: the output to compare.
+
+    Raises:
+        Refused: labels that the output cannot be compared with.
+    """
+    answer = outputs[output]
+    if answer.ndim == MATRIX and answer.dtype.kind == "f":
+        if labels.dtype.kind not in "iu":
+            raise Refused(
+                "the labels cannot be compared with scores",
+                found=f"labels {labels.dtype}",
+                expected="whole numbers: the place of the right class in the scores",
+                next="write the labels as class numbers",
+            )
+        return int((np.argmax(answer, axis=1) == labels).sum())
+    if (answer.dtype.kind in "OU") != (labels.dtype.kind in "OU"):
+        raise Refused(
+            "labels and predictions are of different kinds",
+            found=f"labels {labels.dtype}, output '{output}' {answer.dtype}",
+            expected="the same kind",
+            next="write the labels as the training had them",
+        )
+    return int((answer.reshape(len(labels)) == labels).sum())

@@ -1,0 +1,41 @@
+"""What machine this is: part of the identity of every figure taken on it."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+from shipworthy.records import Machine
+
+# Instruction sets that decide which precision pays: x86 first, then ARM.
+TELLING = (
+    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
+    "asimd", "asimddp", "i8mm", "bf16", "sve",
+)  # fmt: skip
+PACKAGES = ("onnxruntime", "onnx", "numpy", "shipworthy")
+
+
+def describe() -> Machine:
+    """This machine, and the versions that shape a figure."""
+    cpu = _cpuinfo()
+    flags = set((cpu.get("flags") or cpu.get("Features") or "").split())
+    return Machine(
+        cpu=cpu.get("model name") or platform.processor() or platform.machine(),
+        isa=tuple(flag for flag in TELLING if flag in flags),
+        cores=len(os.sched_getaffinity(0)),
+        memory_mb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6),
+        system=f"{platform.system()} {platform.machine()}",
+        python=platform.python_version(),
+        packages={name: metadata.version(name) for name in PACKAGES},
+    )
+
+
+def _cpuinfo() -> dict[str, str]:
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
+    return {key.strip(): value.strip() for key, _, value in pairs}

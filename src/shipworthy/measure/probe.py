@@ -1,0 +1,117 @@
+"""The fresh process that one variant is measured in: ``python -m shipworthy.measure.probe``.
+
+Commands come as JSON lines on standard input, one answer line each; when input closes, the process ends. The parent
+sleeps while a command runs: it must not take the CPU it measures.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from shipworthy import records
+from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
+from shipworthy.errors import ShipworthyError
+from shipworthy.protocols import Array
+
+WARM_UP_CALLS = 20
+LEAST_CALLS = 10
+
+
+class Probe:
+    """One variant, loaded and timed."""
+
+    def __init__(self) -> None:
+        self._runner: OnnxRuntimeRunner
+        self._rows: list[dict[str, Array]] = []
+        self._batch: dict[str, Array] = {}
+
+    def load(self, model: str, target: dict[str, Any], rows: str, batch_rows: int) -> dict[str, float]:
+        """Load the model and the rows that it is timed with, and warm it up; the answer says what that took."""
+        inputs = _arrays(rows)
+        count = len(next(iter(inputs.values())))
+        self._rows = [{name: array[i : i + 1] for name, array in inputs.items()} for i in range(count)]
+        picked = np.arange(batch_rows) % count
+        self._batch = {name: array[picked] for name, array in inputs.items()}
+        before = _memory("VmRSS")
+        start = time.perf_counter()
+        self._runner = OnnxRuntimeRunner(Path(model), records.load(records.Target, target))
+        load_ms = 1000 * (time.perf_counter() - start)
+        for i in range(WARM_UP_CALLS):
+            self._runner.run(self._rows[i % count])
+        self._runner.run(self._batch)
+        return {"load_ms": load_ms, "before_mb": before}
+
+    def latency(self, seconds: float) -> dict[str, float]:
+        """Calls of one row, one after the other: the median and the 99th percentile, in ms."""
+        run, rows = self._runner.run, self._rows
+        took: list[int] = []
+        end = time.perf_counter_ns() + int(seconds * 1e9)
+        now = 0
+        while now < end or len(took) < LEAST_CALLS:
+            row = rows[len(took) % len(rows)]
+            start = time.perf_counter_ns()
+            run(row)
+            now = time.perf_counter_ns()
+            took.append(now - start)
+        p50, p99 = np.percentile(np.asarray(took), [50, 99]) / 1e6
+        return {"p50_ms": float(p50), "p99_ms": float(p99), "calls": len(took)}
+
+    def throughput(self, seconds: float) -> dict[str, float]:
+        """Calls of one batch, one after the other: rows a second."""
+        run, batch, calls = self._runner.run, self._batch, 0
+        start = time.perf_counter()
+        while (took := time.perf_counter() - start) < seconds or calls < 1:
+            run(batch)
+            calls += 1
+        return {"throughput_rps": calls * len(next(iter(batch.values()))) / took}
+
+    def memory(self) -> dict[str, float]:
+        """The largest resident memory of this process so far, in MB."""
+        return {"memory_mb": _memory("VmHWM")}
+
+    def predict(self, data: str, result: str) -> dict[str, float]:
+        """Answer the rows of ``data``, in batches, and write the outputs to ``result`` (.npz)."""
+        inputs = _arrays(data)
+        count, step = len(next(iter(inputs.values()))), len(next(iter(self._batch.values())))
+        parts = [self._runner.run({name: array[i : i + step] for name, array in inputs.items()}) for i in range(0, count, step)]
+        outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        np.savez(result, **{name: a.astype(str) if a.dtype.kind == "O" else a for name, a in outputs.items()})  # type: ignore[arg-type]
+        return {"rows": count}
+
+
+def main() -> None:
+    """Answer commands until input closes."""
+    gc.disable()  # a collection in the middle of a call would be counted as the model's
+    probe = Probe()
+    for line in sys.stdin.buffer:
+        command = msgspec.json.decode(line)
+        try:
+            answer = getattr(probe, command.pop("do"))(**command)
+        except ShipworthyError as error:
+            answer = error.as_dict()
+        sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+        sys.stdout.buffer.flush()
+        gc.collect()
+
+
+def _arrays(path: str) -> dict[str, Array]:
+    with np.load(path, allow_pickle=False) as loaded:
+        return {name: a.astype(object) if a.dtype.kind == "U" else a for name, a in loaded.items()}
+
+
+def _memory(what: str) -> float:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(what):
+            return int(line.split()[1]) * 1024 / 1e6
+    return 0.0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""From what a user names to what the server loads: a release, a bundle, a folder with settings, or a bare model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from shipworthy import records
+from shipworthy.errors import Refused
+from shipworthy.files import file_digest
+from shipworthy.records import Measured, Target
+from shipworthy.release import bundle
+from shipworthy.release.registry import SqliteRegistry
+from shipworthy.serve.server import ServedModel
+from shipworthy.settings import FILE_NAME, RolloutSettings, Settings
+from shipworthy.workspace import Workspace
+
+BARE = Path("model.onnx")
+
+
+def resolve(what: str, workspace: Path, read: Callable[[Path], Settings]) -> tuple[ServedModel, Settings]:
+    """The model that ``what`` names, and the settings that go with it.
+
+    Args:
+        what: ``NAME``, ``NAME@ALIAS`` or ``NAME@VERSION`` of a release; a bundle's folder; a folder with a
+            shipworthy.toml, or that file: its release is meant; or an .onnx file.
+        workspace: whose registry is asked.
+        read: reads the settings of a path.
+
+    Raises:
+        Refused: nothing of that name, or a bundle whose files are not those it was released with.
+    """
+    path = Path(what)
+    if path.suffix == ".onnx":
+        settings = read(path)
+        return ServedModel(settings.model.name, 1, path, settings.target()), settings
+    if (path / bundle.MANIFEST).is_file():
+        manifest = bundle.verify(path)
+        return _of_bundle(path, manifest, 1, file_digest(path / bundle.MANIFEST)), read(BARE)
+    if path.suffix == ".toml" or (path / FILE_NAME).is_file():
+        settings = read(path)
+        return _of_registry(settings.model.name, settings.rollout.alias, workspace), settings
+    name, _, which = what.partition("@")
+    if path.exists() or "/" in name:
+        raise Refused(
+            f"there is nothing to serve in {what}",
+            expected="an .onnx file, a bundle, a folder with a shipworthy.toml, or the name of a release",
+            next=f"convert it first: shipworthy ship {what}",
+        )
+    return _of_registry(name, which or RolloutSettings().alias, workspace), read(BARE)
+
+
+def _of_registry(name: str, which: str, workspace: Path) -> ServedModel:
+    home = Workspace(workspace)
+    release = SqliteRegistry(home.registry).get(name, which)
+    folder, manifest = bundle.open_bundle(home.store, release.bundle)
+    return _of_bundle(folder, manifest, release.version, release.bundle)
+
+
+def _of_bundle(folder: Path, manifest: records.Bundle, version: int, digest: str) -> ServedModel:
+    measured = records.decode(Measured, (folder / "evidence.json").read_bytes())
+    target = next((one.target for one in measured.evidence if one.variant == manifest.variant), Target())
+    return ServedModel(manifest.name, version, folder / bundle.MODEL, target, digest)

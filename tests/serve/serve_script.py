@@ -1,0 +1,29 @@
+"""A server as a child: the models and settings are JSON on the command line; the URL is one JSON line when it answers."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from shipworthy import child
+from shipworthy.errors import ShipworthyError
+from shipworthy.records import Target
+from shipworthy.serve import server
+from shipworthy.settings import ServeSettings
+
+
+def main() -> None:
+    plain = json.loads(sys.argv[1])
+    child.exit_with_parent()
+    served = [
+        server.ServedModel(name, version, Path(path), Target(), f"digest-of-{name}") for name, version, path in plain["models"]
+    ]
+    try:
+        server.run(served, ServeSettings(**plain["settings"]), lambda url: print(json.dumps({"url": url}), flush=True))  # noqa: T201
+    except ShipworthyError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+
+
+main()

@@ -10,7 +10,9 @@ from shipworthy import errors
 from shipworthy.errors import Conflict, Failed, NotFound, Refused, ShipworthyError
 
 KINDS = [
-    one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, ShipworthyError) and one is not ShipworthyError
+    one
+    for one in vars(errors).values()
+    if isinstance(one, type) and issubclass(one, ShipworthyError) and one is not ShipworthyError
 ]
 
 

@@ -164,7 +164,7 @@ def _limits(kind: msgspec.inspect.Type) -> str:
     if not isinstance(kind, msgspec.inspect.IntType | msgspec.inspect.FloatType):
         return ""
     low = f"above {kind.gt}" if kind.gt is not None else f"{kind.ge}" if kind.ge is not None else ""
-    high = f"{kind.le}" if kind.le is not None else ""
+    high = f"{kind.le:.15g}" if kind.le is not None else ""
     joint = ", at most " if kind.gt is not None else " to "
     return joint.join(part for part in (low, high) if part)
 

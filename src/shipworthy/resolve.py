@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 from shipworthy import records
@@ -12,33 +12,31 @@ from shipworthy.records import Measured, Target
 from shipworthy.release import bundle
 from shipworthy.release.registry import SqliteRegistry
 from shipworthy.serve.server import ServedModel
-from shipworthy.settings import FILE_NAME, RolloutSettings, Settings
+from shipworthy.settings import FILE_NAME, RolloutSettings, Settings, for_model, read
 from shipworthy.workspace import Workspace
 
-BARE = Path("model.onnx")
 
-
-def resolve(what: str, workspace: Path, read: Callable[[Path], Settings]) -> tuple[ServedModel, Settings]:
+def resolve(what: str, workspace: Path, overrides: Mapping[str, str]) -> tuple[ServedModel, Settings]:
     """The model that ``what`` names, and the settings that go with it.
 
     Args:
         what: ``NAME``, ``NAME@ALIAS`` or ``NAME@VERSION`` of a release; a bundle's folder; a folder with a
             shipworthy.toml, or that file: its release is meant; or an .onnx file.
         workspace: whose registry is asked.
-        read: reads the settings of a path.
+        overrides: as for ``settings.read``.
 
     Raises:
         Refused: nothing of that name, or a bundle whose files are not those it was released with.
     """
     path = Path(what)
     if path.suffix == ".onnx":
-        settings = read(path)
+        settings = for_model(path, overrides)
         return ServedModel(settings.model.name, 1, path, settings.target()), settings
     if (path / bundle.MANIFEST).is_file():
         manifest = bundle.verify(path)
-        return _of_bundle(path, manifest, 1, file_digest(path / bundle.MANIFEST)), read(BARE)
+        return _of_bundle(path, manifest, 1, file_digest(path / bundle.MANIFEST)), for_model(Path(manifest.name), overrides)
     if path.suffix == ".toml" or (path / FILE_NAME).is_file():
-        settings = read(path)
+        settings = read(path, overrides)
         return _of_registry(settings.model.name, settings.rollout.alias, workspace), settings
     name, _, which = what.partition("@")
     if path.exists() or "/" in name:
@@ -47,7 +45,7 @@ def resolve(what: str, workspace: Path, read: Callable[[Path], Settings]) -> tup
             expected="an .onnx file, a bundle, a folder with a shipworthy.toml, or the name of a release",
             next=f"convert it first: shipworthy ship {what}",
         )
-    return _of_registry(name, which or RolloutSettings().alias, workspace), read(BARE)
+    return _of_registry(name, which or RolloutSettings().alias, workspace), for_model(Path(name), overrides)
 
 
 def _of_registry(name: str, which: str, workspace: Path) -> ServedModel:

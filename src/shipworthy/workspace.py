@@ -59,10 +59,18 @@ class Workspace:
         """Work here alone; scraps of a run that was killed are swept first. The kernel frees the lock of a dead process.
 
         Raises:
-            Refused: another process works here.
+            Refused: another process works here, or a file stands in the way.
+            StorageFailed: the folder cannot be written.
         """
         with machine_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                raise Refused(
+                    f"{self.folder} cannot be a workspace",
+                    found="a file where a folder is needed",
+                    next="name a folder with --workspace",
+                ) from None
             handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
         try:
             try:
@@ -107,11 +115,11 @@ class Workspace:
         return record
 
     def _sweep(self) -> None:
-        for scrap in (*self.folder.rglob("draft-*"), *self.folder.rglob(".writing-*")):
-            if scrap.is_dir():
-                shutil.rmtree(scrap, ignore_errors=True)
-            else:
-                scrap.unlink(missing_ok=True)
+        """Only where drafts are made: the folder may be one that holds other things of the user's."""
+        for draft in (*self.models.glob("draft-*"), *self.store.glob("draft-*")):
+            shutil.rmtree(draft, ignore_errors=True)
+        for scrap in (*self.folder.glob("cache/*/.writing-*"), *self.reports.glob(".writing-*")):
+            scrap.unlink(missing_ok=True)
 
 
 def _files(record: records.Record) -> list[records.Model | records.Variant]:

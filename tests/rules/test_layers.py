@@ -16,7 +16,7 @@ BOTTOM = ("errors", "records", "protocols", "settings", "files", "data", "child"
 # Each may import the bottom, the backends and itself; so may the laws of the seams.
 STAGES = ("check", "optimize", "measure", "release", "serve", "watch", "testing")
 # These put stages together.
-TOP = ("workspace", "initialize", "training", "verification", "ship", "deploy", "cli", "__init__", "__main__")
+TOP = ("workspace", "initialize", "resolve", "training", "verification", "ship", "deploy", "cli", "__init__", "__main__")
 
 BACKENDS_ONLY = ("onnxruntime", "sklearn", "skl2onnx", "joblib", "torch", "tensorflow", "openvino", "tensorrt")
 
@@ -76,8 +76,8 @@ def forbidden(one: Import, package: str) -> str:
         return f"only backends/ imports {top}"
     if top == "mlflow" and one.module != f"{package}.release.mlflow":
         return "only release/mlflow.py imports mlflow"
-    if top == "onnx" and ours not in {"backends", "check", "optimize"}:
-        return "only check/, optimize/ and backends/ import onnx"
+    if top == "onnx" and ours not in {"backends", "check", "optimize"} and one.module != f"{package}.release.mlflow":
+        return "only check/, optimize/, backends/ and release/mlflow.py import onnx"
     if top != package:
         return ""
     theirs = part(one.name)
@@ -98,7 +98,7 @@ def breaches(sources: Mapping[str, str], packages: frozenset[str] = frozenset())
     everything = [one for name, text in sources.items() for one in imports(name, text, sources, name in packages)]
     found = [f"{one.module}, line {one.line}: imports {one.name}: {why}" for one in everything if (why := forbidden(one, root))]
     graph = {name: {one.name for one in everything if one.module == name and not one.late} for name in sources}
-    return found + [f"ring of imports: {' -> '.join(ring)}" for ring in rings(graph)]
+    return [*dict.fromkeys(found), *(f"ring of imports: {' -> '.join(ring)}" for ring in rings(graph))]
 
 
 def rings(graph: Mapping[str, set[str]]) -> list[list[str]]:
@@ -147,7 +147,7 @@ BAD = {
     "runtime": ({"measure.a": "def f():\n    import onnxruntime as ort"}, "only backends/ imports onnxruntime"),
     "framework by name": ({"cli.a": "importlib.import_module('torch')"}, "only backends/ imports torch"),
     "mlflow": ({"cli.a": "from mlflow import x"}, "only release/mlflow.py imports mlflow"),
-    "onnx": ({"serve.a": "import onnx.helper"}, "only check/, optimize/ and backends/ import onnx"),
+    "onnx": ({"serve.a": "import onnx.helper"}, "only check/, optimize/, backends/ and release/mlflow.py import onnx"),
     "new part": ({"utils": "import shipworthy.errors"}, "give utils a place in test_layers.py"),
     "ring": ({"cli.a": "import shipworthy.cli.b", "cli.b": "from shipworthy.cli import a"}, "ring of imports: "),
     "ring of three": (
@@ -169,7 +169,7 @@ def test_the_checker_sees(sources, said):
     [
         ("check.laws", "from shipworthy import data, errors\nfrom shipworthy.backends import onnxruntime\nimport onnx"),
         ("check", "from .laws import x"),
-        ("release.mlflow", "def f():\n    import mlflow"),
+        ("release.mlflow", "def f():\n    import mlflow, onnx"),
         ("ship", "from shipworthy import check, optimize"),
         ("cli.a", "def f():\n    import shipworthy.cli.b"),
         ("cli.b", "def f():\n    import shipworthy.cli.a"),

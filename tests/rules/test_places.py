@@ -71,6 +71,6 @@ def test_the_checker_sees(text):
     assert len(leaks(text, also=("elsewhere/checkout",))) == 1
 
 
-@pytest.mark.parametrize("text", ["$HOME/work/x", "docs/work/page.md", "GET /v2/models", "~/home/x", "mycrates.io", "/v1/models/x"])
+@pytest.mark.parametrize("text", ["$HOME/work/x", "docs/work/page.md", "GET /v2/models", "~/home/x", "mycrates.io"])
 def test_the_checker_lets_pass(text):
     assert leaks(text) == []

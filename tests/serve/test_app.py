@@ -138,6 +138,7 @@ def test_wrong_calls_get_a_status_and_one_sentence(url: str, method: str, path: 
     assert (answered, headers["content-type"]) == (status, "application/json")
     assert list(json.loads(body)) == ["error"]
     assert said in json.loads(body)["error"]
+    assert ("allow" in headers) == (status == 405)
 
 
 def test_a_bad_request_is_400_and_names_found_and_expected(url: str) -> None:

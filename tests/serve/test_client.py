@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -40,7 +41,7 @@ def scripted(*answers: bytes) -> Iterator[str]:
             connection.close()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         thread.join(10)
@@ -62,8 +63,8 @@ def test_what_is_no_url_is_refused(url: str) -> None:
 def test_the_servers_message_comes_with_the_failure(url: str) -> None:
     with Client(url) as client:
         with pytest.raises(Failed, match="answered 404") as failed:
-            client.infer("no/pe", 1, {"x": ONES}, binary=False)
-        assert "no route" in failed.value.found or "Not Found" in failed.value.found
+            client.infer("no pé", 1, {"x": ONES}, binary=False)
+        assert "there is no model 'no pé'" in failed.value.found
         with pytest.raises(Failed, match="answered 400") as failed:
             client.infer("two", 1, {"a": ONES}, binary=True)
         assert "the inputs are not those of the model" in failed.value.found
@@ -82,8 +83,10 @@ def test_a_server_that_is_not_there_is_not_ready_and_fails() -> None:
 def test_a_server_that_says_nothing_is_a_failure_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        began = time.monotonic()
         with Client(url, timeout_seconds=0.2) as client:
             assert not client.ready()
+        assert time.monotonic() - began < 3
 
 
 def test_a_kept_connection_that_was_closed_is_opened_again_once() -> None:
@@ -93,8 +96,9 @@ def test_a_kept_connection_that_was_closed_is_opened_again_once() -> None:
     with scripted(READY, b"", b"") as url, Client(url) as client:
         assert client.ready()
         assert not client.ready()
-    with scripted(b"") as url, Client(url) as client:
+    with scripted(b"", READY) as url, Client(url) as client:
         assert not client.ready()
+        assert client.ready()
 
 
 @pytest.mark.parametrize(

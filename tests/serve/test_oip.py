@@ -89,6 +89,7 @@ BAD = {
     "no inputs": ({}, "inputs"),
     "unknown input": (with_input(0, name="q"), "q"),
     "duplicate input": (with_input(1, name="a"), "a, a"),
+    "an input once more": (a_request(inputs=[*a_request()["inputs"], a_request()["inputs"][0]]), "a, b, a"),
     "wrong datatype": (with_input(0, datatype="FP64"), "tensor 'a'"),
     "unknown datatype": (with_input(0, datatype="BF16"), "tensor 'a'"),
     "too few values": (with_input(0, data=[1, 2, 3]), "tensor 'a'"),
@@ -113,7 +114,10 @@ BAD = {
     "output twice": (a_request(outputs=[{"name": "y"}, {"name": "y"}]), "output 'y'"),
     "binary_data not a flag": (a_request(outputs=[{"name": "y", "parameters": {"binary_data": 1}}]), "output 'y'"),
     "binary_data_output not a flag": (a_request(parameters={"binary_data_output": "yes"}), "binary_data_output"),
-    "binary data without a header": (with_input(0, data=..., parameters={"binary_data_size": 16}), "tensor 'a'"),
+    "binary data without a header": (
+        with_input(0, data=..., parameters={"binary_data_size": 16}),
+        "tensor 'a' has binary data, but no header",
+    ),
     "list as root": ([], ""),
     "number as root": (1, ""),
 }

@@ -197,7 +197,10 @@ def test_a_host_that_others_can_reach_is_warned_of(models: dict[str, Path], comm
         assert b"other machines can reach this server" in child.stderr.read()
 
 
-def test_a_broken_model_or_none_is_refused_before_anything_listens(tmp_path: Path, models: dict[str, Path]) -> None:
+def test_a_broken_model_or_none_is_refused_before_anything_listens(
+    tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server.Server, "run", lambda *_, **__: pytest.fail("it serves"))
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"no model")
     announced: list[str] = []

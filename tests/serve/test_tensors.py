@@ -109,12 +109,19 @@ def test_json_may_be_flat_or_nested(data: bytes, shape: tuple[int, ...], wanted:
         ("FP32", (0, 2**63), b"[]"),
         ("FP32", (2**40, 2**40), b"[]"),
         ("FP32", (1,), b"["),
+        ("FP32", (1,) * 5000, b"[" * 5000 + b"1" + b"]" * 5000),
         ("FP32", (1,), b""),
     ],
 )
 def test_json_that_is_refused_by_name(datatype: str, shape: tuple[int, ...], data: bytes) -> None:
     with pytest.raises(Refused, match="tensor 't'"):
         tensors.from_json("t", datatype, shape, memoryview(data))
+
+
+def test_json_deeper_than_the_shape_is_refused_before_it_is_read() -> None:
+    with pytest.raises(Refused, match="does not fit the shape") as refused:
+        tensors.from_json("t", "FP32", (1, 1), memoryview(b"[" * 500))
+    assert refused.value.found == "data nested 500 deep"
 
 
 @pytest.mark.parametrize(
@@ -137,6 +144,13 @@ def test_json_that_is_refused_by_name(datatype: str, shape: tuple[int, ...], dat
 def test_bytes_that_are_refused_by_name(datatype: str, shape: tuple[int, ...], blob: bytes) -> None:
     with pytest.raises(Refused, match="tensor 't'"):
         tensors.from_blob("t", datatype, shape, memoryview(blob))
+
+
+def test_texts_of_another_number_are_refused_with_both_numbers() -> None:
+    with pytest.raises(Refused) as refused:
+        tensors.from_blob("t", "BYTES", (3,), memoryview(bytes(8)))
+    assert refused.value.found == "2 elements"
+    assert refused.value.expected.startswith("3 elements")
 
 
 def test_bytes_are_little_endian_row_major_without_padding() -> None:

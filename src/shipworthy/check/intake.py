@@ -13,7 +13,7 @@ from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.errors import Refused
 from shipworthy.files import draft_folder, file_digest, machine_errors, publish
 from shipworthy.protocols import Array
-from shipworthy.records import Model, Source, Target
+from shipworthy.records import Model, Signature, Source, Target
 
 # What converters write: taken by every runtime we ship to, TensorRT 10.3 and onnxruntime of 2023 among them.
 OPSET = 21
@@ -50,9 +50,7 @@ def take_in(path: Path, name: str, folder: Path, *, trust: bool = False) -> Mode
                 next="export the model to ONNX and give that file",
             )
         proto = read_proto(onnx_file, path)
-        runner = OnnxRuntimeRunner(onnx_file, Target())
-        signature = runner.signature
-        runner.close()
+        signature = _signature(onnx_file, path)
         final = folder / f"{file_digest(onnx_file)}.onnx"
         publish(onnx_file, final)
     return Model(
@@ -98,7 +96,12 @@ def read_proto(path: Path, origin: Path | None = None) -> onnx.ModelProto:
             next="copy or export the file again",
         ) from None
     if not proto.graph.node:
-        raise Refused(f"{origin} is not an ONNX model", found="no graph in it", expected="a model with at least one node")
+        raise Refused(
+            f"{origin} is not an ONNX model",
+            found=f"no graph in its {path.stat().st_size} bytes",
+            expected="a model with at least one node",
+            next="copy or export the file again",
+        )
     outside = [t.name for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     if outside:
         raise Refused(
@@ -108,6 +111,22 @@ def read_proto(path: Path, origin: Path | None = None) -> onnx.ModelProto:
             next='join them: python -c \'import onnx; onnx.save(onnx.load("MODEL.onnx"), "whole.onnx")\'',
         )
     return proto
+
+
+def _signature(onnx_file: Path, origin: Path) -> Signature:
+    """What the runtime says the model takes and gives; messages name ``origin``, not the draft."""
+    try:
+        runner = OnnxRuntimeRunner(onnx_file, Target())
+    except Refused as error:
+        raise Refused(
+            error.what.replace(str(onnx_file), str(origin)),
+            found=error.found.replace(str(onnx_file), str(origin)),
+            expected=error.expected,
+            next=f"export the model again with a current exporter: plain tensors, opset {OPSETS.start} to {OPSETS.stop - 1}",
+        ) from None
+    signature = runner.signature
+    runner.close()
+    return signature
 
 
 def _ask_trust(path: Path, *, trust: bool) -> None:

@@ -13,7 +13,15 @@ EXPORT = "export it with a free first dimension (torch: dynamic_shapes; tf2onnx:
 def law(subject: Subject) -> Iterator[Finding]:
     """The first dimension of every input and output is the batch, and free."""
     signature = subject.model.signature
-    for kind, specs, severity in (("input", signature.inputs, "error"), ("output", signature.outputs, "warning")):
+    for kind, specs in (("input", signature.inputs), ("output", signature.outputs)):
+        if not specs:
+            yield Finding(
+                law="signature",
+                severity="error",
+                place="model",
+                evidence=f"it has no {kind}: there is nothing to serve",
+                mend=f"export it with at least one {kind}",
+            )
         for spec in specs:
             if not spec.shape:
                 evidence = "has no dimension at all"
@@ -23,7 +31,8 @@ def law(subject: Subject) -> Iterator[Finding]:
                 continue
             yield Finding(
                 law="signature",
-                severity="error" if severity == "error" else "warning",
+                # Exporters write a fixed first dimension for outputs that do follow the batch; a scalar never does.
+                severity="error" if kind == "input" or not spec.shape else "warning",
                 place=f"{kind} {spec}",
                 evidence=f"{evidence}: requests cannot be batched",
                 mend=EXPORT,

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from shipworthy import settings
+from shipworthy.errors import Refused
 from shipworthy.settings import Settings
 from shipworthy.workspace import FOLDER
 
@@ -49,12 +50,11 @@ def of_a_model(verb: F) -> F:
     return verb
 
 
-def read_settings(what: Path, changes: tuple[str, ...], *, trust: bool = False, data: Path | None = None) -> Settings:
-    """The settings that the command line means: of a folder, of a settings file, or of a bare model.
+def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
+    """``KEY=VALUE`` texts as overrides of settings.
 
     Raises:
-        Refused: as ``settings.read``.
-        click.UsageError: a change that is not KEY=VALUE.
+        click.UsageError: one that is not KEY=VALUE.
     """
     overrides = {}
     for change in changes:
@@ -62,10 +62,27 @@ def read_settings(what: Path, changes: tuple[str, ...], *, trust: bool = False, 
         if not equals:
             raise click.UsageError(f"--set takes KEY=VALUE, and got '{change}'")
         overrides[key.strip()] = value.strip()
+    return overrides
+
+
+def read_settings(what: Path, changes: tuple[str, ...], *, trust: bool = False, data: Path | None = None) -> Settings:
+    """The settings that the command line means: of a folder, of a settings file, or of a bare model.
+
+    Raises:
+        Refused: nothing is there; or as ``settings.read``.
+        click.UsageError: a change that is not KEY=VALUE.
+    """
+    overrides = read_changes(changes)
     if trust:
         overrides["model.trust"] = "true"
     if data is not None:
         overrides["data.evaluation"] = f"'{data.absolute()}'"
+    if not what.exists():
+        raise Refused(
+            f"there is nothing at {what}",
+            expected="a folder with a shipworthy.toml, that file, or a model file",
+            next="correct the path",
+        )
     if what.is_dir() or what.suffix == ".toml":
         return settings.read(what, overrides)
     return settings.for_model(what, overrides)

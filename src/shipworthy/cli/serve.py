@@ -38,12 +38,15 @@ def command(
     if stop_with_parent:
         child.exit_with_parent()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
-    flags = {"host": f"'{host}'" if host else None, "port": port}
-    given = (*changes, *(f"serve.{key}={value}" for key, value in flags.items() if value is not None))
+    overrides = options.read_changes(changes)
+    if host is not None:
+        overrides["serve.host"] = f"'{host}'"
+    if port is not None:
+        overrides["serve.port"] = str(port)
     from shipworthy.resolve import resolve  # noqa: PLC0415
     from shipworthy.serve import server  # noqa: PLC0415
 
-    model, settings = resolve(what, workspace, lambda path: options.read_settings(path, given))
+    model, settings = resolve(what, workspace, overrides)
 
     def announce(url: str) -> None:
         shown = {"url": url, "model": model.name, "version": model.version, "bundle": model.bundle}

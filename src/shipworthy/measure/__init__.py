@@ -7,13 +7,11 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from shipworthy import records
 from shipworthy.data import Dataset, made_up
-from shipworthy.files import draft_folder
-from shipworthy.measure import accuracy, machine
-from shipworthy.measure.bench import Bench, rows_file, spread
+from shipworthy.files import draft_folder, machine_errors
+from shipworthy.measure import accuracy, machine, rows
+from shipworthy.measure.bench import Bench, spread
 from shipworthy.measure.gate import choose, gates, judge, verdict
 from shipworthy.measure.statistics import exact, figure, share
 from shipworthy.protocols import Array, Quiet, Sink
@@ -45,14 +43,16 @@ def run(
 
     Raises:
         Failed: a probe died.
+        StorageFailed: the disk is full.
         Refused: labels that no output can be compared with.
     """
     sink = sink or Quiet()
     data = data or made_up(model.signature, TIMED_ROWS)
     output = accuracy.prediction_output(model.signature, prediction).name if data.labels is not None else ""
-    with draft_folder(Path(model.path).parent) as folder, ExitStack() as stack:
-        _save(rows_file(folder, "timed"), data.take(0, TIMED_ROWS))
-        _save(rows_file(folder, "all"), data.inputs)
+    models = Path(model.path).parent
+    with machine_errors(models), draft_folder(models) as folder, ExitStack() as stack:
+        rows.write(folder / "timed.npz", data.take(0, TIMED_ROWS))
+        rows.write(folder / "all.npz", data.inputs)
         benches = {v.name: stack.enter_context(Bench(v.name)) for v in variants}
         once = {v.name: _load(benches[v.name], v, folder, target, settings) for v in variants}
         timed = _time(benches, settings, sink)
@@ -88,7 +88,7 @@ def _load(bench: Bench, variant: Variant, folder: Path, target: Target, settings
         "load",
         model=variant.path,
         target=records.dump(target),
-        rows=rows_file(folder, "timed"),
+        rows=str(folder / "timed.npz"),
         batch_rows=settings.batch_rows,
     )
 
@@ -130,9 +130,9 @@ def _speed(
     ]
 
 
-def _right(hits: int, hits_original: int, rows: int, output: str) -> list[Figure]:
-    counted = f"{hits} of {rows} evaluation rows right by output '{output}'"
-    figures = [share("accuracy_percent", hits, rows, counted)]
+def _right(hits: int, hits_original: int, count: int, output: str) -> list[Figure]:
+    counted = f"{hits} of {count} evaluation rows right by output '{output}'"
+    figures = [share("accuracy_percent", hits, count, counted)]
     if hits_original:
         kept = 100 * hits / hits_original
         figures.append(exact("accuracy_kept_percent", "%", kept, f"{hits} rows right, {hits_original} by the original"))
@@ -140,14 +140,9 @@ def _right(hits: int, hits_original: int, rows: int, output: str) -> list[Figure
 
 
 def _predict(bench: Bench, folder: Path, name: str) -> dict[str, Array]:
-    result = rows_file(folder, f"outputs-{name}")
-    bench.ask("predict", data=rows_file(folder, "all"), result=result)
-    with np.load(result, allow_pickle=False) as loaded:
-        return dict(loaded)
-
-
-def _save(path: str, inputs: Mapping[str, Array]) -> None:
-    np.savez(path, **{name: a.astype(str) if a.dtype.kind == "O" else a for name, a in inputs.items()})  # type: ignore[arg-type]
+    result = folder / f"outputs-{name}.npz"
+    bench.ask("predict", data=str(folder / "all.npz"), result=str(result))
+    return rows.read(result)
 
 
 __all__ = ["accuracy", "choose", "exact", "gates", "judge", "machine", "run", "share", "verdict"]

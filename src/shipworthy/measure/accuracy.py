@@ -58,6 +58,14 @@ def hits(outputs: Arrays, labels: Array, output: str) -> int:
                 expected="whole numbers: the place of the right class in the scores",
                 next="write the labels as class numbers",
             )
+        classes = answer.shape[1]
+        if classes == 1 or labels.min() < 0 or labels.max() >= classes:
+            raise Refused(
+                "the labels cannot be compared with scores",
+                found=f"labels from {labels.min()} to {labels.max()}, output '{output}' with scores {list(answer.shape)}",
+                expected="one score a class, and labels that are the places of the classes: 0, 1, …",
+                next="write the labels as class numbers from 0, or name an output of labels as prediction under [data]",
+            )
         return int((np.argmax(answer, axis=1) == labels).sum())
     if (answer.dtype.kind in "OU") != (labels.dtype.kind in "OU"):
         raise Refused(
@@ -65,5 +73,12 @@ def hits(outputs: Arrays, labels: Array, output: str) -> int:
             found=f"labels {labels.dtype}, output '{output}' {answer.dtype}",
             expected="the same kind",
             next="write the labels as the training had them",
+        )
+    if answer.size != labels.size:
+        raise Refused(
+            f"output '{output}' cannot be compared with labels",
+            found=f"{list(answer.shape)} for {len(labels)} rows",
+            expected="one label a row, or one score a class",
+            next="name another output as prediction under [data]",
         )
     return int((answer.reshape(len(labels)) == labels).sum())

@@ -6,7 +6,6 @@ import selectors
 import subprocess
 import sys
 import tempfile
-from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self, cast
 
@@ -89,8 +88,3 @@ def spread(benches: dict[str, Bench], repeat: int) -> list[str]:
     names = list(benches)
     shift = repeat % len(names)
     return names[shift:] + names[:shift]
-
-
-def rows_file(folder: Path, name: str) -> str:
-    """The path of a scratch .npz in ``folder``, as text for a command."""
-    return str(folder / f"{name}.npz")

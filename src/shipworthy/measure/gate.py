@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from shipworthy.records import Choice, Evidence, Figure, Gate, Judged, Target, Verdict
 from shipworthy.settings import GateSettings
 
@@ -55,11 +57,11 @@ def verdict(gate: Gate, figure: Figure | None) -> Verdict:
     passed = value >= gate.limit if gate.at_least else value <= gate.limit
     distance = abs(value - gate.limit)
     reason = (
-        f"{gate.figure} is {value:.4g} {gate.unit}, {'within' if passed else 'beyond'} the limit of "
-        f"{'at least' if gate.at_least else 'at most'} {gate.limit:.4g} {gate.unit}"
+        f"{gate.figure} is {_number(value)} {gate.unit}, {'within' if passed else 'beyond'} the limit of "
+        f"{'at least' if gate.at_least else 'at most'} {_number(gate.limit)} {gate.unit}"
     )
     if not passed:
-        reason += f" by {distance:.4g} {gate.unit}"
+        reason += f" by {_number(distance)} {gate.unit}"
         if gate.figure == NOT_SLOWER.figure:
             reason = f"slower than the original: {value:.4g} times its median latency, measured in turn with it"
     return Verdict(gate=gate, figure=value, passed=passed, reason=reason)
@@ -84,10 +86,18 @@ def choose(judged: tuple[Judged, ...], evidence: tuple[Evidence, ...], sizes: di
         return Choice(variant=None, variant_name=None, reason=f"no variant passes every gate: {missed}", judged=judged)
     name = GOALS[goal]
     more = name == "throughput_rps"
-    ranked = sorted(passed, key=lambda one: _median(one, name), reverse=more)
-    best = ranked[0]
-    level = [one for one in ranked if _reaches(one.figure(name), best.figure(name), more=more)]
-    pick = min(level, key=lambda one: (-_median(one, "accuracy_percent"), _median(one, "size_mb"), sizes[one.variant]))
+    best = min(passed, key=lambda one: _rank(one.figure(name), more=more))
+    level = [one for one in passed if _reaches(one.figure(name), best.figure(name), more=more)]
+    pick = min(
+        level,
+        key=lambda one: (
+            -_median(one, "accuracy_percent"),
+            _median(one, "size_mb"),
+            sizes[one.variant],
+            _rank(one.figure(name), more=more),
+            one.variant,
+        ),
+    )
     return Choice(variant=pick.variant, variant_name=pick.variant_name, reason=_why(pick, level, passed, goal), judged=judged)
 
 
@@ -99,9 +109,21 @@ def _why(pick: Evidence, level: list[Evidence], passed: list[Evidence], goal: st
     return text
 
 
+def _number(value: float) -> str:
+    """Four digits that tell, and no powers of ten for people to count."""
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"  # noqa: PLR2004
+
+
 def _median(evidence: Evidence, name: str) -> float:
     figure = evidence.figure(name)
     return figure.median if figure else 0.0
+
+
+def _rank(figure: Figure | None, *, more: bool) -> tuple[float, float]:
+    """Less is better: the median, then the end of the interval that others must reach; what was not measured comes last."""
+    if figure is None:
+        return math.inf, math.inf
+    return (-figure.median, -figure.low) if more else (figure.median, figure.high)
 
 
 def _reaches(one: Figure | None, best: Figure | None, *, more: bool) -> bool:

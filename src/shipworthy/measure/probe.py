@@ -18,6 +18,7 @@ import numpy as np
 from shipworthy import records
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.errors import ShipworthyError
+from shipworthy.measure.rows import read, write
 from shipworthy.protocols import Array
 
 WARM_UP_CALLS = 20
@@ -34,7 +35,7 @@ class Probe:
 
     def load(self, model: str, target: dict[str, Any], rows: str, batch_rows: int) -> dict[str, float]:
         """Load the model and the rows that it is timed with, and warm it up; the answer says what that took."""
-        inputs = _arrays(rows)
+        inputs = read(Path(rows))
         count = len(next(iter(inputs.values())))
         self._rows = [{name: array[i : i + 1] for name, array in inputs.items()} for i in range(count)]
         picked = np.arange(batch_rows) % count
@@ -78,11 +79,11 @@ class Probe:
 
     def predict(self, data: str, result: str) -> dict[str, float]:
         """Answer the rows of ``data``, in batches, and write the outputs to ``result`` (.npz)."""
-        inputs = _arrays(data)
+        inputs = read(Path(data))
         count, step = len(next(iter(inputs.values()))), len(next(iter(self._batch.values())))
         parts = [self._runner.run({name: array[i : i + step] for name, array in inputs.items()}) for i in range(0, count, step)]
         outputs = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        np.savez(result, **{name: a.astype(str) if a.dtype.kind == "O" else a for name, a in outputs.items()})  # type: ignore[arg-type]
+        write(Path(result), outputs)
         return {"rows": count}
 
 
@@ -99,11 +100,6 @@ def main() -> None:
         sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
         sys.stdout.buffer.flush()
         gc.collect()
-
-
-def _arrays(path: str) -> dict[str, Array]:
-    with np.load(path, allow_pickle=False) as loaded:
-        return {name: a.astype(object) if a.dtype.kind == "U" else a for name, a in loaded.items()}
 
 
 def _memory(what: str) -> float:

@@ -48,8 +48,9 @@ def share(name: str, hits: int, of: int, how: str) -> Figure:
         name=name,
         unit="%",
         median=100 * p,
-        low=100 * max(0.0, middle - half),
-        high=100 * min(1.0, middle + half),
+        # At 0 and at 100 % one end is the share itself, up to rounding.
+        low=100 * max(0.0, min(p, middle - half)),
+        high=100 * min(1.0, max(p, middle + half)),
         samples=of,
         how=how,
     )

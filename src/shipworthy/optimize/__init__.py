@@ -61,8 +61,11 @@ def run(
     for done, (name, step) in enumerate(plan):
         sink.emit(Progress(stage="optimize", text=name, done=done, total=len(plan)))
         result = _make(name, step, start, model, target, calibration.inputs if calibration else None)
+        twin = next((one.name for one in made if isinstance(result, Variant) and one.digest == result.digest), "")
         if isinstance(result, Skip):
             skips.append(result)
+        elif twin:
+            skips.append(Skip(name=name, reason=f"it gives the same file as {twin}"))
         else:
             made.append(result)
             start = result if name == "graph" else start

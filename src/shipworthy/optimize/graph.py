@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 
 from shipworthy.backends.onnxruntime_passes import optimise
+from shipworthy.optimize.nodes import nodes
 from shipworthy.protocols import Arrays
 from shipworthy.records import Target
 
@@ -29,7 +30,7 @@ class Graph:
         """Let the runtime write its graph, and take out the operator sets it names but does not use."""
         optimise(model, result)
         proto = onnx.load_model(result)
-        used = {node.domain for node in proto.graph.node} | {"", "ai.onnx"}
+        used = {node.domain for node in nodes(proto.graph)} | {"", "ai.onnx"}
         kept = [one for one in proto.opset_import if one.domain in used]
         del proto.opset_import[:]
         proto.opset_import.extend(kept)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import onnx
 from onnx import numpy_helper
 
 from shipworthy.backends.onnxruntime_passes import quantize_dynamic, quantize_static
+from shipworthy.optimize.nodes import nodes
 from shipworthy.protocols import Arrays
 from shipworthy.records import Target
 
@@ -78,20 +78,12 @@ class Int8Static:
 
 
 def _why_not(model: Path) -> str:
-    nodes = list(_nodes(onnx.load_model(model).graph))
-    if any(node.op_type in QUANTIZED for node in nodes):
+    kinds = {node.op_type for node in nodes(onnx.load_model(model).graph)}
+    if kinds & QUANTIZED:
         return "the model is quantized already"
-    if not any(node.op_type in WEIGHTED for node in nodes):
+    if not kinds & set(WEIGHTED):
         return f"the model has no {', '.join(WEIGHTED)} to quantize"
     return ""
-
-
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _nodes(attribute.g)
 
 
 def _flatten_biases(proto: onnx.ModelProto) -> None:

@@ -72,7 +72,7 @@ class Client:
         headers = {"Content-Type": "application/json"}
         if json_bytes is not None:
             headers = {"Content-Type": "application/octet-stream", oip.LENGTH_HEADER: str(json_bytes)}
-        path = f"/v2/models/{urllib.parse.quote(model, safe='')}/versions/{urllib.parse.quote(str(version), safe='')}/infer"
+        path = f"/v2/models/{urllib.parse.quote(model)}/versions/{urllib.parse.quote(str(version))}/infer"
         status, length, answer = self._exchange("POST", path, body, headers)
         if status != HTTP_OK:
             raise Failed(f"the server at {self._url} answered {status}", found=_message(answer))

@@ -141,7 +141,7 @@ def _texts(name: str, blob: memoryview, shape: tuple[int, ...]) -> Array:
     while at < len(blob):
         start = at + _LENGTH.size
         at = start + _LENGTH.unpack_from(blob, at)[0] if start <= len(blob) else start
-        if at > len(blob) or len(texts) == count:
+        if at > len(blob):
             raise _wrong_size(
                 name, f"{len(blob)} bytes that hold other lengths", f"{count} elements, each uint32 length and text"
             )

@@ -17,6 +17,8 @@ from shipworthy.settings import WatchSettings
 
 # Above this many numbers a row (an image), rows are summarised: a histogram a pixel would be larger than the model.
 MOST_FEATURES = 1024
+# The sample is float32; NaN is not below it either.
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def run(inputs: Mapping[str, Array], outputs: Mapping[str, Array], settings: WatchSettings) -> bytes:
@@ -24,7 +26,8 @@ def run(inputs: Mapping[str, Array], outputs: Mapping[str, Array], settings: Wat
 
     For every input and output ``NAME`` of numbers: ``input/NAME/edges`` float64 [features, bins + 1],
     ``input/NAME/counts`` int64 [features, bins] and ``input/NAME/sample`` float32 [rows, features], each column sorted
-    (what a Kolmogorov-Smirnov test needs). For texts: ``…/values`` and ``…/counts``.
+    (what a Kolmogorov-Smirnov test needs). For texts: ``…/values`` and ``…/counts``. Rows with NaN or infinity are left
+    out, and so is an array that has no number, or no finite row.
 
     Args:
         inputs: training rows by input name, rows along the first axis.
@@ -39,7 +42,10 @@ def run(inputs: Mapping[str, Array], outputs: Mapping[str, Array], settings: Wat
                 values, counts = np.unique(array.astype(str), return_counts=True)
                 parts |= {f"{prefix}/values": values, f"{prefix}/counts": counts}
             else:
-                parts |= {f"{prefix}/{part}": a for part, a in _numbers(features(array), settings).items()}
+                rows = features(array)
+                rows = rows[(np.abs(rows) <= LARGEST).all(axis=1)]
+                if rows.size:
+                    parts |= {f"{prefix}/{part}": a for part, a in _numbers(rows, settings).items()}
     target = io.BytesIO()
     np.savez_compressed(target, **parts)  # type: ignore[arg-type]
     return target.getvalue()

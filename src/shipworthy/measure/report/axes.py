@@ -87,23 +87,30 @@ def shortened(text: str, size: float, room: float) -> str:
     return text + "…"
 
 
-def place(x: float, y: float, width: float, height: float, inside: Box, taken: Sequence[Box]) -> Box:
-    """Where a label of that size goes beside the point (x, y): near, within ``inside``, and clear of ``taken``.
+def place(point: tuple[float, float], size: tuple[float, float], inside: Box, taken: Sequence[Box], thin: Sequence[Box]) -> Box:
+    """Where a label goes beside a point: within ``inside``, clear of ``taken``, and then near and across little of ``thin``.
 
-    Tries eight sides at growing distance and takes the first free place; where all is taken, the least covered one.
+    Args:
+        point: the point's coordinates.
+        size: the label's width and height.
+        inside: what the label may not leave.
+        taken: what it may not cover; only where all is taken, the least covered place is right.
+        thin: lines that it had better not cross.
     """
-    places = []
+    (x, y), (width, height) = point, size
+    costs: dict[Box, float] = {}
     for distance in (9.0, 16.0, 26.0, 38.0, 52.0, 68.0, 86.0, 106.0, 128.0):
         for across, down in ((1, 0), (0, -1), (-1, 0), (0, 1), (1, -1), (1, 1), (-1, -1), (-1, 1)):
             left = x + across * (distance + width / 2) - width / 2
             top = y + down * (distance + height / 2) - height / 2
-            places.append(_kept_inside(Box(left, top, left + width, top + height), inside))
-    return clearest(places, taken)
+            box = _kept_inside(Box(left, top, left + width, top + height), inside)
+            costs.setdefault(box, 100 * covered(box, taken) + covered(box, thin) + distance)
+    return min(costs, key=costs.__getitem__)
 
 
-def clearest(places: Sequence[Box], taken: Sequence[Box]) -> Box:
-    """The first of the places that covers the least of what is taken."""
-    return min(places, key=lambda box: sum(box.shared(other) for other in taken))
+def covered(box: Box, taken: Sequence[Box]) -> float:
+    """How much of what is taken the box covers."""
+    return sum(box.shared(other) for other in taken)
 
 
 def _kept_inside(box: Box, inside: Box) -> Box:

@@ -110,7 +110,7 @@ def machines(shipment: Shipment) -> Markup:
             pairs += _machine(one.machine)
             threads = f"{one.target.threads} thread{'' if one.target.threads == 1 else 's'}"
             pairs.append(("target", f"{one.target.name}: {one.target.device}, {one.target.runtime}, {threads} a call"))
-            pairs += [("data", one.data), ("measured", one.measured_at)]
+            pairs += [("evaluation data", one.data), ("measured", wording.when(one.measured_at))]
     if shipment.model.source.packages:
         pairs.append(("converted with", _versions(shipment.model.source.packages)))
     tracked = shipment.tracked
@@ -188,7 +188,9 @@ def _passes(shipment: Shipment) -> Markup:
         return Markup()
     lines = []
     for one in variants:
-        steps = " → ".join(step.name + "".join(f" {key}={value}" for key, value in step.options.items()) for step in one.chain)
+        steps = " → ".join(
+            step.name + "".join(f" {key}={wording.option(value)}" for key, value in step.options.items()) for step in one.chain
+        )
         digest = tag("td", tag("code", wording.short(one.digest), title=one.digest), class_="mark")
         cells = digest, tag("td", steps, class_="text"), tag("td", ", ".join(one.devices))
         lines.append(tag("tr", tag("th", one.name, scope="row"), *cells))

@@ -65,27 +65,36 @@ def _headline(shipment: Shipment) -> Markup:
 def _facts(shipment: Shipment) -> list[str]:
     facts = [f"from {shipment.model.source.framework}, {shipment.model.source.path}"]
     if shipment.release:
-        facts.append(f"released {shipment.release.created_at} by {shipment.release.created_by}")
+        facts.append(f"released {wording.when(shipment.release.created_at)} by {shipment.release.created_by}")
     move = shipment.promotion
     if move:
-        before = "nothing" if move.before is None else f"v{move.before}"
-        after = "nothing" if move.after is None else f"v{move.after}"
-        facts.append(f"{move.alias} moved from {before} to {after} by {move.by}")
+        before = "" if move.before is None else f" from v{move.before}"
+        after = "taken away" if move.after is None else f"moved{before} to v{move.after}"
+        facts.append(f"{move.alias} {after} by {move.by}")
     elif shipment.release:
         facts.append("no alias was moved to it")
     return facts
 
 
 def _stop(shipment: Shipment) -> Markup:
-    what, _, rest = shipment.stopped.partition("\n")
+    what, rest = _told(shipment)
     steps = [] if "do next:" in shipment.stopped else _next_steps(shipment)
-    todo = join(tag("h2", "What to do"), tag("ul", *(tag("li", step) for step in steps))) if steps else Markup()
-    details = tag("p", rest, class_="code") if rest else Markup()
-    choice = shipment.choice
-    why = choice.reason if choice and choice.variant is None and choice.reason not in shipment.stopped else ""
-    return tag(
-        "section", tag("p", what, class_="what"), details, tag("p", why), todo, class_="stop", aria_label="What stopped it"
-    )
+    parts = [tag("p", what, class_="what")]
+    if rest:
+        parts.append(tag("p", rest, class_="code"))
+    if steps:
+        parts += [tag("h2", "What to do"), tag("ul", *(tag("li", step) for step in steps))]
+    return tag("section", *parts, class_="stop", aria_label="What stopped it")
+
+
+def _told(shipment: Shipment) -> tuple[str, str]:
+    """What stopped it: the sentence, and the lines of detail."""
+    choice, stopped = shipment.choice, shipment.stopped
+    if choice and choice.variant is None and stopped == choice.reason:
+        what, _, reasons = stopped.partition(": ")
+        return what, reasons.replace("; ", "\n")
+    what, _, rest = stopped.partition("\n")
+    return what, rest
 
 
 def _next_steps(shipment: Shipment) -> list[str]:

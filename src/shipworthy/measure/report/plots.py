@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shipworthy.measure.report import palette, rows, wording
-from shipworthy.measure.report.axes import Axis, Box, clearest, padded, place, shortened, text_width
+from shipworthy.measure.report.axes import Axis, Box, covered, padded, place, shortened, text_width
 from shipworthy.measure.report.markup import Markup, join, tag
 from shipworthy.measure.report.rows import Entry
 from shipworthy.records import Figure, Shipment
@@ -63,17 +63,18 @@ def accuracy_latency(shipment: Shipment, width: int = MIDDLE) -> str:
     """Accuracy against the P50 latency of one row: a labelled point for each variant, its intervals as whiskers.
 
     The variant that ships stands out, refused ones are hollow. Gates on accuracy and latency are lines, the side that
-    misses them is tinted; with a gate on P99, a dotted tail leads from each point to its P99.
+    misses them is tinted; with a gate on P99 that is not far off, a dotted tail leads from each point to its P99.
     """
     points = _points(shipment)
     if not points:
         return Markup()
     frame = Box(52.0, 42.0 if width > NARROW else 78.0, width - 18.0, _HEIGHT[width > NARROW] - 50.0)
     across, up = _axes(shipment, points, frame)
-    taken = [box for point in points for box in _covered(point, across, up)]
-    gates = _gates(shipment, points, across, up, taken)
+    taken = [_around(point, across, up) for point in points]
+    thin = [box for point in points for box in _whiskers(point, across, up)]
+    gates = _gates(shipment, points, (across, up), taken, thin)
     marks = join(*(_mark(point, across, up) for point in points))
-    labels = _labels(points, across, up, frame, taken)
+    labels = _labels(points, (across, up), frame, taken, thin)
     key = _legend(points, frame, beside=width > NARROW)
     told = "; ".join(
         f"{point.name}: {wording.single('accuracy_percent', point.accuracy.median, '%')} at "
@@ -143,9 +144,9 @@ def _text(text: str, x: float, y: float, class_: str = "soft", anchor: str | Non
 
 def _points(shipment: Shipment) -> list[_Point]:
     """The variants with both figures; the one that ships last, so that it is drawn on top."""
-    tails = rows.binding_gate(shipment, "p99_ms") is not None
-    found = []
-    for entry in rows.field(shipment):
+    gate, entries, found = rows.binding_gate(shipment, "p99_ms"), rows.field(shipment), []
+    tails = gate is not None and gate.limit <= _FAR * max((entry.value("p99_ms") or 0.0 for entry in entries), default=0.0)
+    for entry in entries:
         latency, accuracy = entry.figure("p50_ms"), entry.figure("accuracy_percent")
         if latency and accuracy:
             found.append(_Point(entry, latency, accuracy, entry.value("p99_ms") if tails else None))
@@ -187,11 +188,13 @@ def _share_limits(shipment: Shipment, points: Sequence[_Point]) -> list[tuple[fl
     return sorted(limits)[-1:]
 
 
-def _gates(shipment: Shipment, points: Sequence[_Point], across: Axis, up: Axis, taken: list[Box]) -> Markup:
-    """The gates as lines, the side that misses them tinted; their words, clear of what is taken, join it.
+def _gates(shipment: Shipment, points: Sequence[_Point], axes: tuple[Axis, Axis], taken: list[Box], thin: list[Box]) -> Markup:
+    """The gates as lines, the side that misses them tinted; their words stand clear of the marks.
 
-    A gate off the scale has no line: an arrow at the edge says where it lies.
+    The words join ``taken`` and the lines join ``thin``. A gate off the scale has no line: an arrow at the edge
+    says where it lies.
     """
+    across, up = axes
     left, right, bottom, top = across.start, across.end, up.start, up.end
     zones, lines, words = [], [], []
     for limit, text in _share_limits(shipment, points):
@@ -201,21 +204,25 @@ def _gates(shipment: Shipment, points: Sequence[_Point], across: Axis, up: Axis,
             lines.append(_line(left, y, right, y, "limit"))
         below, above = max(y, top) + 3.0, min(y, bottom) - 19.0
         words.append((text + arrow, [(share, height) for height in (below, above) for share in (1.0, 0.0, 0.5)]))
-        taken.append(Box(left, y - 1.0, right, y + 1.0))
+        thin.append(Box(left, y - 1.0, right, y + 1.0))
     for limit, text in _time_limits(shipment):
         x, arrow = across.at(limit), _off(across, limit, "←", "→")
         if not arrow:
             zones.append(tag("rect", x=x, y=top, width=right - x, height=bottom - top, class_="beyond"))
             lines.append(_line(x, top, x, bottom, "limit"))
-        beside = [(side, height) for height in (top + 3.0, top + 20.0, bottom - 19.0) for side in _sides(x, text, across)]
+        beside = [
+            (side, height)
+            for height in (top + 3.0, top + 20.0, bottom - 19.0, bottom - 36.0)
+            for side in _sides(x, text, across)
+        ]
         words.append((text + arrow, beside))
-        taken.append(Box(x - 1.0, top, x + 1.0, bottom))
+        thin.append(Box(x - 1.0, top, x + 1.0, bottom))
     drawn = []
     for text, places in words:
         wide = text_width(text, _TEXT) + 4.0
         lefts = [(left + 4.0 + share * (right - left - wide - 8.0), height) for share, height in places]
         tall = ((x, min(max(y, top + 2.0), bottom - 18.0)) for x, y in lefts)
-        box = clearest([Box(x, y, x + wide, y + 16.0) for x, y in tall], taken)
+        box = min((Box(x, y, x + wide, y + 16.0) for x, y in tall), key=lambda one: covered(one, [*taken, *thin]))
         taken.append(box)
         drawn.append(_text(text, (box.left + box.right) / 2, box.bottom - 4.0, "gate halo", "middle"))
     return join(*zones, *lines, *drawn)
@@ -237,7 +244,8 @@ def _grid(across: Axis, up: Axis, frame: Box) -> Markup:
     """Lines at round values, their numbers, and the names of the axes."""
     drawn = []
     for x, words in across.ticks(max(int((frame.right - frame.left) / _TICKS_EVERY), 2)):
-        drawn += [_line(x, frame.top, x, frame.bottom, "grid"), _text(words, x, frame.bottom + _LINE, anchor="middle")]
+        middle = min(x, frame.right + 16.0 - text_width(words, _TEXT) / 2)
+        drawn += [_line(x, frame.top, x, frame.bottom, "grid"), _text(words, middle, frame.bottom + _LINE, anchor="middle")]
     for y, words in up.ticks(6, ceiling=100.0):
         drawn += [_line(frame.left, y, frame.right, y, "grid"), _text(words, frame.left - 8.0, y + 4.0, anchor="end")]
     drawn += [
@@ -266,21 +274,26 @@ def _dot(state: str, x: float, y: float) -> Markup:
     return tag("circle", cx=x, cy=y, r=_DOT + 2.0 if state == "ships" else _DOT, class_=state)
 
 
-def _covered(point: _Point, across: Axis, up: Axis) -> list[Box]:
-    """What a point covers, so that no label is put there: its dot, its whiskers and its tail."""
+def _around(point: _Point, across: Axis, up: Axis) -> Box:
+    """What a point's dot covers."""
     x, y = across.at(point.latency.median), up.at(point.accuracy.median)
-    ends = [across.at(value) for value in (point.latency.low, point.latency.high)]
+    return Box(x - 8.0, y - 8.0, x + 8.0, y + 8.0)
+
+
+def _whiskers(point: _Point, across: Axis, up: Axis) -> list[Box]:
+    """What a point's intervals and its tail cover."""
+    x, y = across.at(point.latency.median), up.at(point.accuracy.median)
     tail = across.at(point.tail) if point.tail is not None else x
     return [
-        Box(x - 8.0, y - 8.0, x + 8.0, y + 8.0),
-        Box(min(ends), y - 2.0, max(ends), y + 2.0),
+        Box(across.at(point.latency.low), y - 2.0, across.at(point.latency.high), y + 2.0),
         Box(min(x, tail), y - 5.0, max(x, tail), y + 5.0),
         Box(x - 2.0, up.at(point.accuracy.high), x + 2.0, up.at(point.accuracy.low)),
     ]
 
 
-def _labels(points: Sequence[_Point], across: Axis, up: Axis, frame: Box, taken: Sequence[Box]) -> Markup:
+def _labels(points: Sequence[_Point], axes: tuple[Axis, Axis], frame: Box, taken: Sequence[Box], thin: Sequence[Box]) -> Markup:
     """The names beside their points; the one that ships picks its place first."""
+    across, up = axes
     drawn = []
     taken = list(taken)
     inside = Box(frame.left + 3.0, frame.top + 2.0, frame.right - 3.0, frame.bottom - 2.0)
@@ -288,7 +301,7 @@ def _labels(points: Sequence[_Point], across: Axis, up: Axis, frame: Box, taken:
         chosen = point.entry.state == "ships"
         name = shortened(point.name, _TEXT, (frame.right - frame.left) / 2)
         x, y = across.at(point.latency.median), up.at(point.accuracy.median)
-        box = place(x, y, text_width(name, _TEXT * (1.06 if chosen else 1.0)) + 2.0, 15.0, inside, taken)
+        box = place((x, y), (text_width(name, _TEXT * (1.06 if chosen else 1.0)) + 2.0, 15.0), inside, taken, thin)
         taken.append(box)
         near = box.nearest(x, y)
         if max(abs(near[0] - x), abs(near[1] - y)) > 12.0:  # noqa: PLR2004 - farther than the nearest ring of places

@@ -142,7 +142,7 @@ _COLUMNS: tuple[tuple[Column, str, Callable[[Entry], float | None]], ...] = (
     (Column("memory", "MB", "right"), "memory_mb", _taken("memory_mb")),
     (Column("P50", "ms", "right"), "p50_ms", _taken("p50_ms")),
     (Column("P99", "ms", "right"), "p99_ms", _taken("p99_ms")),
-    (Column("throughput", "rows/s", "right"), "throughput_rps", _taken("throughput_rps")),
+    (Column("rows/s", "", "right"), "throughput_rps", _taken("throughput_rps")),
     (Column("speed-up", "", "right"), "", lambda entry: entry.speed_up),
     (Column("accuracy", "%", "right"), "accuracy_percent", _taken("accuracy_percent")),
 )

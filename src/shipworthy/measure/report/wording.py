@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Literal
 
 from shipworthy.records import Figure, Gate
@@ -94,3 +95,13 @@ def limit(gate: Gate) -> str:
 def short(digest: str) -> str:
     """The first twelve digits of a digest."""
     return digest.removeprefix("sha256:")[:12]
+
+
+def when(stamp: str) -> str:
+    """A time of day in UTC without the letters of ISO 8601; anything else as it is."""
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T([\d:]+)(\.\d+)?(\+00:00|Z)$", r"\1 \2 UTC", stamp)
+
+
+def option(value: object) -> str:
+    """The value of a pass's option; a list without its brackets."""
+    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

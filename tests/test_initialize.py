@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from shipworthy import initialize, settings
@@ -75,6 +75,7 @@ def test_each_option_can_be_switched_on_alone_and_means_its_default(tmp_path):
 
 
 @given(stem=st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=60))
+@example('a"\\\x7f\n\u2028b')
 def test_any_file_name_gives_settings_that_parse(tmp_path_factory, stem):
     model = tmp_path_factory.mktemp("any") / f"{stem}.pkl"
     try:

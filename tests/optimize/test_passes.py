@@ -56,7 +56,7 @@ def test_int8_gives_nearly_every_label(name, digits, tmp_path):
     before, after = (answers(path, digits.evaluation.inputs) for path in (digits.model.path, result))
     assert (before["label"] == after["label"]).mean() >= 0.98
     assert 0 < np.abs(before["probabilities"] - after["probabilities"]).max() < 0.25, "it is quantized, and near"
-    weights = {tensor.data_type for tensor in onnx.load(result).graph.initializer if len(tensor.dims) == 2}
+    weights = {tensor.data_type for tensor in onnx.load(result).graph.initializer if len(tensor.dims) == 2 and tensor.dims[0] > 1}
     assert weights == {onnx.TensorProto.INT8}
     assert result.stat().st_size < 0.5 * clean.stat().st_size
 

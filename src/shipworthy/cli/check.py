@@ -9,6 +9,6 @@ from shipworthy.cli import options, pipeline
 
 @click.command("check", help="Find what would break in production: format, signature, parity with the framework.")
 @options.of_a_model
-def command(**given: object) -> None:
+def command(way: options.Way) -> None:
     """Run the way up to this stage."""
-    pipeline.run("check", **given)  # type: ignore[arg-type]
+    pipeline.run("check", way)

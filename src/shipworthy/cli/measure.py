@@ -9,6 +9,6 @@ from shipworthy.cli import options, pipeline
 
 @click.command("measure", help="Measure every variant on this machine, each in a fresh process, and judge it by the gates.")
 @options.of_a_model
-def command(**given: object) -> None:
+def command(way: options.Way) -> None:
     """Run the way up to this stage."""
-    pipeline.run("measure", **given)  # type: ignore[arg-type]
+    pipeline.run("measure", way)

@@ -14,9 +14,9 @@ from shipworthy.files import machine_errors
 @click.command("optimize", help="Make the smaller and faster variants of the model in WHAT; measure tells which of them pays.")
 @options.of_a_model
 @click.option("--output", type=click.Path(path_type=Path, file_okay=False), help="Also write the variants to this folder.")
-def command(output: Path | None, **given: object) -> None:
+def command(way: options.Way, output: Path | None) -> None:
     """Run the way up to this stage."""
-    pipeline.run("optimize", after=lambda shipment: _copy(output, shipment), **given)  # type: ignore[arg-type]
+    pipeline.run("optimize", way, after=lambda shipment: _copy(output, shipment))
 
 
 def _copy(output: Path | None, shipment: pipeline.Shipment) -> None:

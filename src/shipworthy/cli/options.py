@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -12,8 +14,6 @@ from shipworthy import settings
 from shipworthy.errors import Refused
 from shipworthy.settings import Settings
 from shipworthy.workspace import FOLDER
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 what = click.argument("what", type=click.Path(path_type=Path), default=".", shell_complete=None)
 workspace = click.option(
@@ -30,8 +30,28 @@ changes = click.option(
 )
 
 
-def of_a_model(verb: F) -> F:
-    """The options of every verb that takes a model on its way."""
+@dataclass(frozen=True)
+class Way:
+    """What the command line says of a model on its way."""
+
+    what: Path
+    target: str | None
+    trust: bool
+    data: Path | None
+    changes: tuple[str, ...]
+    workspace: Path
+    as_json: bool
+
+
+def of_a_model(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options of every verb that takes a model on its way; it is called with a ``Way``."""
+
+    @functools.wraps(verb)
+    def call(**given: Any) -> None:
+        way = Way(**{one.name: given.pop(one.name) for one in fields(Way)})
+        verb(way, **given)
+
+    decorated: Callable[..., None] = call
     for option in reversed(
         (
             what,
@@ -46,8 +66,8 @@ def of_a_model(verb: F) -> F:
             debug,
         )
     ):
-        verb = option(verb)
-    return verb
+        decorated = option(decorated)
+    return decorated
 
 
 def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
@@ -65,24 +85,24 @@ def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
     return overrides
 
 
-def read_settings(what: Path, changes: tuple[str, ...], *, trust: bool = False, data: Path | None = None) -> Settings:
+def read_settings(way: Way) -> Settings:
     """The settings that the command line means: of a folder, of a settings file, or of a bare model.
 
     Raises:
         Refused: nothing is there; or as ``settings.read``.
         click.UsageError: a change that is not KEY=VALUE.
     """
-    overrides = read_changes(changes)
-    if trust:
+    overrides = read_changes(way.changes)
+    if way.trust:
         overrides["model.trust"] = "true"
-    if data is not None:
-        overrides["data.evaluation"] = f"'{data.absolute()}'"
-    if not what.exists():
+    if way.data is not None:
+        overrides["data.evaluation"] = f"'{way.data.absolute()}'"
+    if not way.what.exists():
         raise Refused(
-            f"there is nothing at {what}",
+            f"there is nothing at {way.what}",
             expected="a folder with a shipworthy.toml, that file, or a model file",
             next="correct the path",
         )
-    if what.is_dir() or what.suffix == ".toml":
-        return settings.read(what, overrides)
-    return settings.for_model(what, overrides)
+    if way.what.is_dir() or way.what.suffix == ".toml":
+        return settings.read(way.what, overrides)
+    return settings.for_model(way.what, overrides)

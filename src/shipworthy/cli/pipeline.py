@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,30 +12,23 @@ from shipworthy import records
 from shipworthy.cli import options
 from shipworthy.records import Shipment
 
+if TYPE_CHECKING:
+    from shipworthy.ship import Stage
+
 GATE_SAID_NO = 1
 
 
-def run(
-    until: str,
-    what: Path,
-    workspace: Path,
-    target: str | None,
-    trust: bool,  # noqa: FBT001
-    data: Path | None,
-    changes: tuple[str, ...],
-    as_json: bool,  # noqa: FBT001
-    after: Callable[[Shipment], None] = lambda _: None,
-) -> None:
+def run(until: Stage, way: options.Way, after: Callable[[Shipment], None] = lambda _: None) -> None:
     """Run the way up to a stage, print what came out, and exit with 1 when something said no."""
-    settings = options.read_settings(what, changes, trust=trust, data=data)
-    from shipworthy.cli.progress import sink  # noqa: PLC0415  (settings are refused before anything heavy is imported)
+    settings = options.read_settings(way)  # refused before anything heavy is imported
+    from shipworthy.cli.progress import sink  # noqa: PLC0415
     from shipworthy.ship import ship  # noqa: PLC0415
     from shipworthy.workspace import Workspace  # noqa: PLC0415
 
     with sink() as told:
-        shipment = ship(settings, Workspace(workspace), target=target, until=until, sink=told)  # type: ignore[arg-type]
+        shipment = ship(settings, Workspace(way.workspace), target=way.target, until=until, sink=told)
     after(shipment)
-    if as_json:
+    if way.as_json:
         click.echo(json.dumps(records.dump(shipment), indent=2))
     else:
         from shipworthy.cli.show import show  # noqa: PLC0415

@@ -13,6 +13,6 @@ from shipworthy.cli import options, pipeline
     "The verb ship also serves it and compares the served answers before it moves the alias.",
 )
 @options.of_a_model
-def command(**given: object) -> None:
+def command(way: options.Way) -> None:
     """Run the way up to this stage."""
-    pipeline.run("release", **given)  # type: ignore[arg-type]
+    pipeline.run("release", way)

@@ -11,6 +11,6 @@ from shipworthy.cli import options, pipeline
     "ship", help="Take the model in WHAT the whole way: train, check, optimize, measure, gate, release, verify, promote."
 )
 @options.of_a_model
-def command(**given: object) -> None:
+def command(way: options.Way) -> None:
     """Run the whole way."""
-    pipeline.run("ship", **given)  # type: ignore[arg-type]
+    pipeline.run("ship", way)

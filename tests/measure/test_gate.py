@@ -1,0 +1,236 @@
+"""The decision, as tables and as laws: a slower variant never ships, nor one that misses a gate or was not measured."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shipworthy.measure.gate import GOALS, LIMITS, NOT_SLOWER, choose, gates, judge, verdict
+from shipworthy.records import Evidence, Figure, Gate, Machine, Target
+from shipworthy.settings import GateSettings
+
+MACHINE = Machine(cpu="", isa=(), cores=1, memory_mb=1, system="", python="", packages={})
+P99 = Gate(figure="p99_ms", limit=5, unit="ms", at_least=False)
+ACCURACY = Gate(figure="accuracy_percent", limit=90, unit="%", at_least=True)
+
+
+def figure(name, median, low=None, high=None):
+    low, high = (median if end is None else end for end in (low, high))
+    return Figure(name=name, unit="", median=median, low=low, high=high, samples=1, how="")
+
+
+def evidence(name, **figures):
+    """Figures as numbers, or as (median, low, high)."""
+    made = tuple(figure(key, *(value if isinstance(value, tuple) else (value,))) for key, value in figures.items())
+    return Evidence(
+        variant=f"digest-{name}", variant_name=name, target=Target(), machine=MACHINE, data="", measured_at="", figures=made
+    )
+
+
+def decide(all_evidence, put_up=(), goal="latency", passes=None):
+    judged = tuple(judge(put_up, one) for one in all_evidence)
+    passes = passes or {one.variant: place for place, one in enumerate(all_evidence)}
+    return choose(judged, tuple(all_evidence), passes, goal)
+
+
+# ---------------------------------------------------------------- gates
+
+
+def test_only_limits_that_are_written_are_gates():
+    assert gates(GateSettings(), Target()) == ()
+    assert gates(GateSettings(p99_ms=5, accuracy_percent=90), Target()) == (ACCURACY, P99)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_every_limit_becomes_a_gate_in_its_own_direction(name):
+    served = name == "availability_percent"
+    (gate,) = gates(GateSettings(**{name: 7}), Target(), served=served)
+    assert (gate.figure, gate.limit) == (name, 7)
+    assert gate.at_least == (name.endswith("_percent") or name == "throughput_rps")
+    assert gates(GateSettings(**{name: 7}), Target(), served=not served) == ()
+
+
+def test_a_limit_of_zero_percent_is_a_limit():
+    assert [gate.limit for gate in gates(GateSettings(accuracy_percent=0), Target())] == [0]
+
+
+@pytest.mark.parametrize(
+    ("gate", "budget", "limit"), [(None, None, None), (100, None, 100), (None, 80, 80), (100, 80, 80), (80, 100, 80)]
+)
+def test_of_memory_gate_and_budget_the_smaller_wins(gate, budget, limit):
+    found = gates(GateSettings(memory_mb=gate), Target(memory_mb=budget))
+    assert [(one.figure, one.limit) for one in found] == ([] if limit is None else [("memory_mb", limit)])
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+@pytest.mark.parametrize(
+    ("gate", "value", "passed"),
+    [(P99, 4.999, True), (P99, 5, True), (P99, 5.001, False), (ACCURACY, 89.99, False), (ACCURACY, 90, True), (ACCURACY, 100, True)],
+)
+def test_a_limit_itself_passes(gate, value, passed):
+    said = verdict(gate, figure(gate.figure, value))
+    assert (said.passed, bool(said), said.figure, said.gate) == (passed, passed, value, gate)
+    assert (" by " in said.reason) == (not passed)
+    assert gate.figure in said.reason
+
+
+def test_the_median_is_judged_not_the_interval():
+    assert verdict(P99, figure("p99_ms", 4.9, 4, 20))
+    assert not verdict(P99, figure("p99_ms", 5.1, 1, 6))
+
+
+@pytest.mark.parametrize("gate", [P99, ACCURACY, NOT_SLOWER])
+def test_what_was_not_measured_does_not_pass(gate):
+    said = verdict(gate, None)
+    assert not said
+    assert said.figure is None
+    assert "was not measured" in said.reason
+
+
+def test_nan_does_not_pass():
+    assert not verdict(P99, figure("p99_ms", float("nan")))
+    assert not verdict(ACCURACY, figure("accuracy_percent", float("nan")))
+
+
+def test_a_variant_must_not_be_slower_and_the_original_cannot_be():
+    assert [one.gate for one in judge((P99,), evidence("original", p99_ms=1)).verdicts] == [P99]
+    assert [one.gate for one in judge((P99,), evidence("graph", p99_ms=1)).verdicts] == [P99, NOT_SLOWER]
+    slower = judge((), evidence("graph", latency_ratio=1.01))
+    assert not slower.passed
+    assert "slower than the original: 1.01" in slower.verdicts[0].reason
+    assert judge((), evidence("graph", latency_ratio=1.0)).passed
+
+
+# ---------------------------------------------------------------- choice
+
+
+def test_nothing_passes():
+    both = [evidence("original", p99_ms=6), evidence("graph", p99_ms=7, latency_ratio=1.2)]
+    choice = decide(both, (P99,))
+    assert (choice.variant, choice.variant_name) == (None, None)
+    assert "no variant passes every gate" in choice.reason
+    assert "original: p99_ms is 6" in choice.reason
+    assert "graph: slower" in choice.reason
+    assert len(choice.judged) == 2
+
+
+@pytest.mark.parametrize(
+    ("goal", "figures", "best"),
+    [
+        ("latency", {"a": 0.5, "b": 0.4}, "b"),
+        ("throughput", {"a": 500, "b": 400}, "a"),
+        ("memory", {"a": 50, "b": 40}, "b"),
+        ("size", {"a": 5, "b": 4}, "b"),
+    ],
+)
+def test_the_best_in_the_goal_ships(goal, figures, best):
+    ratio = {} if goal == "latency" else {"latency_ratio": 1.0}
+    both = [evidence(name, **{GOALS[goal]: value}, **ratio) for name, value in figures.items()]
+    choice = decide(both, goal=goal)
+    assert choice.variant_name == best
+    assert f"{best} is best in {goal} of the 2 that pass" in choice.reason
+
+
+LEVEL = (0.5, 0.4, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "best"),
+    [
+        ({"accuracy_percent": 95, "size_mb": 1}, {"accuracy_percent": 96, "size_mb": 9}, "b"),
+        ({"accuracy_percent": 95, "size_mb": 2}, {"accuracy_percent": 95, "size_mb": 1}, "b"),
+        ({"accuracy_percent": 95, "size_mb": 1}, {"accuracy_percent": 95, "size_mb": 1}, "a"),
+        ({"size_mb": 2}, {"size_mb": 1}, "b"),
+    ],
+    ids=["accuracy", "size", "passes", "no accuracy"],
+)
+def test_level_variants_are_told_apart(a, b, best):
+    """Medians differ, but the intervals reach each other; ``a`` has fewer passes."""
+    both = [evidence("a", latency_ratio=LEVEL, **a), evidence("b", latency_ratio=(0.55, 0.5, 0.6), **b)]
+    choice = decide(both)
+    assert choice.variant_name == best
+    assert "level with" in choice.reason
+
+
+def test_a_difference_outside_the_interval_is_a_difference():
+    both = [evidence("a", latency_ratio=(0.5, 0.45, 0.55), accuracy_percent=90, size_mb=9)]
+    both += [evidence("b", latency_ratio=(0.6, 0.56, 0.65), accuracy_percent=99, size_mb=1)]
+    assert decide(both).variant_name == "a"
+
+
+def test_a_better_variant_that_misses_a_gate_does_not_ship():
+    both = [evidence("original", latency_ratio=1, accuracy_percent=95)]
+    both += [evidence("int8", latency_ratio=0.3, accuracy_percent=80)]
+    assert decide(both, (ACCURACY,)).variant_name == "original"
+
+
+# ---------------------------------------------------------------- laws
+
+values = st.floats(0.1, 10).map(lambda value: round(value, 1))  # round: ties must happen
+spread_values = st.tuples(values, values, values).map(sorted).map(lambda three: (three[1], three[0], three[2]))
+optional = st.none() | spread_values
+some = st.lists(
+    st.fixed_dictionaries({
+        "latency_ratio": optional,
+        "throughput_rps": optional,
+        "memory_mb": spread_values,
+        "size_mb": values,
+        "accuracy_percent": optional,
+        "p99_ms": optional,
+    }),
+    min_size=1,
+    max_size=6,
+)
+limits = st.fixed_dictionaries({"p99_ms": st.none() | values, "accuracy_percent": st.none() | values})
+
+
+def variants(drawn):
+    named = [("original", drawn[0] | {"latency_ratio": 1.0})] + [(f"v{place}", one) for place, one in enumerate(drawn[1:])]
+    return [evidence(name, **{key: value for key, value in one.items() if value is not None}) for name, one in named]
+
+
+@settings(max_examples=400, deadline=None)
+@given(some, limits, st.sampled_from(sorted(GOALS)))
+def test_what_ships_passed_every_gate_and_is_not_slower(drawn, limits, goal):
+    all_evidence, put_up = variants(drawn), gates(GateSettings(**limits), Target())
+    choice = decide(all_evidence, put_up, goal)
+    passing = [one for one in choice.judged if one.passed]
+    assert [one.variant_name for one in choice.judged] == [one.variant_name for one in all_evidence]
+    if choice.variant is None:
+        assert passing == []
+        return
+    assert choice.variant in {one.variant for one in passing}
+    shipped = next(one for one in all_evidence if one.variant == choice.variant)
+    assert choice.variant_name == shipped.variant_name
+    assert shipped.figure("latency_ratio").median <= 1
+    for gate in put_up:
+        median = shipped.figure(gate.figure).median
+        assert median >= gate.limit if gate.at_least else median <= gate.limit
+
+
+@settings(max_examples=600, deadline=None)
+@given(some, st.sampled_from(sorted(GOALS)), st.randoms(use_true_random=False))
+def test_the_order_of_variants_does_not_matter(drawn, goal, random):
+    all_evidence = variants(drawn)
+    passes = {one.variant: len(one.variant_name) // 8 for one in all_evidence}  # ties here too
+    shuffled = random.sample(all_evidence, len(all_evidence))
+    assert decide(all_evidence, goal=goal, passes=passes).variant == decide(shuffled, goal=goal, passes=passes).variant
+
+
+@settings(max_examples=300, deadline=None)
+@given(some, st.sampled_from(sorted(GOALS)))
+def test_nothing_that_passed_beats_what_ships_clearly(drawn, goal):
+    """In the goal, no other that passed has an interval wholly on the better side of the shipped one's."""
+    all_evidence = variants(drawn)
+    choice = decide(all_evidence, goal=goal)
+    chosen = next(one for one in all_evidence if one.variant == choice.variant).figure(GOALS[goal])
+    passed = {one.variant for one in choice.judged if one.passed}
+    others = [one.figure(GOALS[goal]) for one in all_evidence if one.variant in passed]
+    if chosen is None:
+        assert others == [None] * len(others)
+        return
+    for other in [one for one in others if one is not None]:
+        assert other.low <= chosen.high if goal == "throughput" else other.high >= chosen.low

@@ -94,9 +94,11 @@ def test_a_killed_writer_leaves_old_or_new_content(tmp_path):
         with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE) as writer:
             assert writer.stdout.readline() == b"ready\n"
             end = time.monotonic() + 0.011 * turn
-            while time.monotonic() < end:
-                whole(path)
-            writer.kill()
+            try:
+                while time.monotonic() < end:
+                    whole(path)
+            finally:
+                writer.kill()
         assert writer.returncode == -signal.SIGKILL
         seen.add(whole(path))
     assert len(seen) > 1, "the writer never wrote: the test shows nothing"

@@ -115,11 +115,12 @@ class Workspace:
         return record
 
     def _sweep(self) -> None:
-        """Only where drafts are made: the folder may be one that holds other things of the user's."""
-        for draft in (*self.models.glob("draft-*"), *self.store.glob("draft-*")):
-            shutil.rmtree(draft, ignore_errors=True)
-        for scrap in (*self.folder.glob("cache/*/.writing-*"), *self.reports.glob(".writing-*")):
-            scrap.unlink(missing_ok=True)
+        for place in (self.models, self.store, self.reports, self.folder / "cache"):
+            for scrap in (*place.rglob("draft-*"), *place.rglob(".writing-*")):
+                if scrap.is_dir():
+                    shutil.rmtree(scrap, ignore_errors=True)
+                else:
+                    scrap.unlink(missing_ok=True)
 
 
 def _files(record: records.Record) -> list[records.Model | records.Variant]:

@@ -33,6 +33,7 @@ accuracy_kept_percent = 90.0
 availability_percent = 99.95
 
 [optimize]
+passes = ["int8_static"]
 goal = "size"
 
 [measure]

@@ -81,20 +81,18 @@ def _refusals(console: Console, shipment: Shipment) -> None:
 
 
 def _served(console: Console, served: Served) -> None:
-    parts = []
-    for one in served.exchanges:
-        accuracy = "" if one.accuracy_percent is None else f"{one.accuracy_percent:.2f} % over {one.encoding}, "
-        parts.append(f"{accuracy}{one.answered} of {one.requests} {one.encoding} requests answered, P99 {one.p99_ms:.2f} ms")
-    if served.measured_accuracy_percent is not None:
-        style = "green" if served.passed else "bold red"
-        console.print(
-            f"  [{style}]served[/]  development {served.measured_accuracy_percent:.2f} %, production {'; '.join(parts)}: "
-            f"[{style}]gap {served.gap_points:.2f} points[/]"
-        )
+    if served.measured_accuracy_percent is None:
+        console.print("  served  the release answers over HTTP")
     else:
-        console.print(f"  served  {'; '.join(parts)}")
-    largest = max(one.largest_difference for one in served.exchanges)
-    console.print(f"  {'':<8}largest difference of any output from the measured model: {largest:.2g}")
+        style = "green" if served.passed else "bold red"
+        gap = f"[{style}]gap {served.gap_points:.2f} points[/] between development and production"
+        console.print(f"  [{style}]served[/]  {gap}; measured {served.measured_accuracy_percent:.2f} %")
+    for one in served.exchanges:
+        accuracy = "" if one.accuracy_percent is None else f"{one.accuracy_percent:.2f} %, "
+        answered = f"{one.answered} of {one.requests} requests answered, P50 {one.p50_ms:.2f} ms, P99 {one.p99_ms:.2f} ms"
+        console.print(
+            f"  {'':<8}{one.encoding:<7} {accuracy}{answered}, outputs within {one.largest_difference:.2g} of the measured"
+        )
 
 
 def _places(console: Console, shipment: Shipment) -> None:

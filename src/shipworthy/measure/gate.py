@@ -63,7 +63,8 @@ def verdict(gate: Gate, figure: Figure | None) -> Verdict:
     if not passed:
         reason += f" by {_number(distance)} {gate.unit}"
         if gate.figure == NOT_SLOWER.figure:
-            reason = f"slower than the original: {value:.4g} times its median latency, measured in turn with it"
+            spread = f"{figure.low:.3f} to {figure.high:.3f}"
+            reason = f"slower than the original: {value:.3f} times its median latency ({spread}), taken in turn with it"
     return Verdict(gate=gate, figure=value, passed=passed, reason=reason)
 
 
@@ -98,11 +99,18 @@ def choose(judged: tuple[Judged, ...], evidence: tuple[Evidence, ...], sizes: di
             one.variant,
         ),
     )
-    return Choice(variant=pick.variant, variant_name=pick.variant_name, reason=_why(pick, level, passed, goal), judged=judged)
+    return Choice(
+        variant=pick.variant, variant_name=pick.variant_name, reason=_why(pick, level, passed, evidence[0], goal), judged=judged
+    )
 
 
-def _why(pick: Evidence, level: list[Evidence], passed: list[Evidence], goal: str) -> str:
+def _why(pick: Evidence, level: list[Evidence], passed: list[Evidence], original: Evidence, goal: str) -> str:
     text = f"{pick.variant_name} is best in {goal} of the {len(passed)} that pass every gate"
+    ratio = pick.figure("latency_ratio")
+    if ratio and pick is not original:
+        text += f": {1 / ratio.median:.2f} times as fast as the original"
+        right, before = pick.figure("accuracy_percent"), original.figure("accuracy_percent")
+        text += f", {right.median:.2f} % right where that has {before.median:.2f} %" if right and before else ""
     others = [one.variant_name for one in level if one is not pick]
     if others:
         text += f"; level with {', '.join(others)} within the spread, and more accurate, smaller or simpler"

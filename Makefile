@@ -10,7 +10,7 @@ demo: $(VENV)/.demo  ## install, ship the digits model, print the evidence, leav
 	$(BIN)/shipworthy ship examples/digits
 
 test: $(VENV)/.dev lint  ## everything that must hold
-	$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term $(ARGS)
 
 lint: $(VENV)/.dev  ## style, types, and pages that are made from the code
 	$(BIN)/ruff check .

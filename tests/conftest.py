@@ -43,7 +43,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     rows = rows.astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it has not converged: it need not
-        pipeline = make_pipeline(MinMaxScaler(), MLPClassifier((64,), max_iter=20, random_state=0)).fit(rows[400:], labels[400:])
+        pipeline = make_pipeline(MinMaxScaler(), MLPClassifier((64,), max_iter=20, random_state=0)).fit(
+            rows[400:], labels[400:]
+        )
     joblib.dump(pipeline, folder / "model.joblib")
     return Digits(
         file=folder / "model.joblib",

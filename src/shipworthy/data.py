@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -83,22 +83,30 @@ def made_up(signature: Signature, rows: int) -> Dataset:
 
 
 def _arrays(path: Path) -> dict[str, Array]:
+    arrays: dict[str, Any] | None = None
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise Refused(f"{path} is a single array", expected="an .npz file with one array an input (numpy.savez)")
-        with loaded:
-            return {name: loaded[name] for name in loaded.files}
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+        with path.open("rb") as stream:  # numpy leaves a broken file open when it opens it itself
+            loaded = np.load(stream, allow_pickle=False)
+            if isinstance(loaded, np.lib.npyio.NpzFile):
+                arrays = {name: loaded[name] for name in loaded.files}
+    except Exception as error:  # noqa: BLE001 - a broken file makes zipfile, zlib and numpy raise almost anything
         raise Refused(
             f"{path} is not a readable .npz file",
             found=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
             expected="an .npz file of plain arrays (numpy.savez), no Python objects",
             next="write the file again",
         ) from None
+    if arrays is None:
+        raise Refused(f"{path} is a single array", expected="an .npz file with one array an input (numpy.savez)")
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):  # numpy gives a foreign member of the zip as bytes
+            raise Refused(f"{path} holds more than arrays", found=f"'{name}'", expected="an .npz file made by numpy.savez")
+    return arrays
 
 
 def _fit(array: Array, spec: TensorSpec, place: str) -> Array:
+    if not spec.shape:
+        raise Refused(f"{place} has no axis of rows", found=str(spec), expected="an input whose first axis is the rows")
     if array.ndim != len(spec.shape) or any(
         n is not None and n != m for n, m in zip(spec.shape[1:], array.shape[1:], strict=True)
     ):
@@ -110,16 +118,18 @@ def _fit(array: Array, spec: TensorSpec, place: str) -> Array:
     wanted = np.dtype(spec.dtype)
     if not np.can_cast(array.dtype, wanted, "same_kind"):
         return _wrong_dtype(array, spec, place)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        row = int(np.argwhere(~np.isfinite(array))[0][0])
-        count = int((~np.isfinite(array)).sum())
+    with np.errstate(over="ignore"):
+        fitted = np.ascontiguousarray(array, dtype=wanted)
+    lost = ~np.isfinite(fitted) if wanted.kind == "f" else fitted != array
+    if lost.any():
+        row, count = int(np.argwhere(lost)[0][0]), int(lost.sum())
         raise Refused(
-            f"{place} holds NaN or infinity",
+            f"{place} holds " + ("NaN or infinity" if wanted.kind == "f" else f"numbers beyond {wanted}"),
             found=f"{count} such value{'s' if count > 1 else ''}, the first in row {row}",
-            expected="finite numbers: a metric over NaN says nothing",
+            expected=f"finite numbers that {wanted} can hold: a metric over others says nothing",
             next="drop or fill those rows, as the training did",
         )
-    return np.ascontiguousarray(array, dtype=wanted)
+    return fitted
 
 
 def _wrong_dtype(array: Array, spec: TensorSpec, place: str) -> Array:

@@ -13,6 +13,11 @@ from pathlib import Path
 
 from shipworthy.errors import Refused, StorageFailed
 
+FORBIDDEN = {
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),  # no place for a file of that name
+}
+
 
 def file_digest(path: Path) -> str:
     """SHA-256 of the file's bytes, as 64 hexadecimal digits.
@@ -25,8 +30,8 @@ def file_digest(path: Path) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except FileNotFoundError:
         raise Refused(f"there is no file {path}", next="correct the path; it is read relative to the settings file") from None
-    except (IsADirectoryError, PermissionError) as error:
-        raise Refused(f"{path} cannot be read", found=error.strerror or str(error), expected="a readable file") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise Refused(f"{path} cannot be read", found=str(error), expected="a readable file") from None
 
 
 def size_mb(path: Path) -> float:
@@ -101,7 +106,7 @@ def machine_errors(place: Path) -> Iterator[None]:
                 found=f"{_free(place)} free; the system says: {error.strerror}",
                 next="free some space and run the same command again: what was finished is kept (or name another --workspace)",
             ) from error
-        if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+        if error.errno in FORBIDDEN:
             raise StorageFailed(
                 f"{place} cannot be written",
                 found=error.strerror or str(error),

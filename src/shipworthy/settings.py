@@ -23,7 +23,7 @@ from shipworthy.records import Target
 FILE_NAME = "shipworthy.toml"
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
-Positive = Annotated[float, Meta(gt=0)]
+Positive = Annotated[float, Meta(gt=0, le=1e9)]
 
 
 def about(text: str) -> Meta:
@@ -38,7 +38,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class ModelSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[model]: the trained file."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"), about("what releases are called")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"), about("what releases are called")]
     path: Annotated[str, about("the trained file, relative to this file: .onnx, or scikit-learn's .joblib or .pkl")]
     train: Annotated[str, about("the script that makes the trained file; run only when that is missing")] = ""
     trust: Annotated[
@@ -131,7 +131,7 @@ class RolloutSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=
     """[rollout]: what happens to a release whose served answers were verified."""
 
     alias: Annotated[
-        str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}$"), about("the alias that a verified release gets in the registry")
+        str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,31}\Z"), about("the alias that a verified release gets in the registry")
     ] = "champion"
     promote: Annotated[bool, about("move the alias; false: only register the release")] = True
 
@@ -184,8 +184,8 @@ def read(path: Path, overrides: Mapping[str, str] | None = None) -> Settings:
     Raises:
         Refused: no such file, not TOML, an unknown key, a value of the wrong type or out of range.
     """
-    path = path / FILE_NAME if path.is_dir() else path
     try:
+        path = path / FILE_NAME if path.is_dir() else path
         plain = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise Refused(
@@ -193,10 +193,10 @@ def read(path: Path, overrides: Mapping[str, str] | None = None) -> Settings:
             expected="a settings file that describes the model, its data and its gates",
             next=f"write one with: shipworthy init {path.parent}/MODEL",
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(f"{path} is not TOML", found=str(error), next="correct that line") from None
-    except OSError as error:
-        raise Refused(f"{path} cannot be read", found=error.strerror or str(error), expected="a readable file") from None
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        raise Refused(f"{path} cannot be read", found=str(error), expected="a readable file") from None
     return parse(plain, str(path), overrides)
 
 

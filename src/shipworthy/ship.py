@@ -216,6 +216,7 @@ def release_variant(job: Job, shipment: Shipment, measured: Measured, variant: V
     parts: dict[str, bytes | Path] = {
         "model.onnx": Path(variant.path),
         "signature.json": records.encode(model.signature),
+        "source.json": records.encode(replace(model.source, path=Path(model.source.path).name)),
         "report.json": records.encode(shipment.report),
         "variant.json": records.encode(replace(variant, path="model.onnx")),
         "evidence.json": records.encode(measured),
@@ -356,12 +357,13 @@ def _what_check_said(report: Report) -> str:
 
 
 def _why_not(served: Served) -> str:
-    if served.gap_points:
-        return (
-            f"the served model is not the measured one: accuracy {served.gap_points:+.2f} points away over HTTP; "
-            "the release stays in the registry without the alias"
-        )
-    return "; ".join(bad.reason for bad in served.verdicts if not bad)
+    refused = "; ".join(bad.reason for bad in served.verdicts if not bad)
+    if refused:
+        return refused
+    apart = "its outputs differ from the measured ones"
+    if served.gap_points is not None:
+        apart = f"its accuracy is {served.gap_points:+.2f} points away over HTTP"
+    return f"the served model is not the measured one: {apart}; the release stays in the registry without the alias"
 
 
 def _user() -> str:

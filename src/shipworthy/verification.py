@@ -13,10 +13,10 @@ from shipworthy import data, measure
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.data import Dataset
 from shipworthy.errors import Failed
-from shipworthy.protocols import Array
+from shipworthy.protocols import Array, Runner
 from shipworthy.records import Evidence, Exchange, Figure, Gate, Release, Served
 from shipworthy.serve.process import running
-from shipworthy.serve.verify import Sent, send_all
+from shipworthy.serve.verify import Sent, rows_a_request, send_all
 from shipworthy.settings import Settings
 
 ROWS_WITHOUT_DATA = 256
@@ -47,7 +47,7 @@ def verify(
     """
     runner = OnnxRuntimeRunner(model_file, evidence.target)
     rows = rows or data.made_up(runner.signature, ROWS_WITHOUT_DATA)
-    expected = runner.run(rows.inputs)
+    expected = _in_process(runner, rows)
     output = ""
     if rows.labels is not None:
         output = measure.accuracy.prediction_output(runner.signature, settings.data.prediction).name
@@ -78,6 +78,13 @@ def verify(
     )
 
 
+def _in_process(runner: Runner, rows: Dataset) -> dict[str, Array]:
+    """The answers without a server, in batches like the requests': a batch may shape what each of its rows gets."""
+    step = rows_a_request(rows.rows)
+    parts = [runner.run(rows.take(start, start + step)) for start in range(0, rows.rows, step)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 def _exchange(
     encoding: Literal["json", "binary"], sent: Sent, rows: Dataset, expected: dict[str, Array], output: str
 ) -> Exchange:
@@ -101,10 +108,16 @@ def _exchange(
 
 
 def _difference(answer: Array, expected: Array) -> float:
-    """The largest absolute difference; texts that differ count as 1."""
+    """The largest difference, relative to values above 1 and absolute below; texts that differ count as 1."""
     if answer.dtype.kind in "OU":
         return float((answer != expected).any())
-    return float(np.max(np.abs(answer.astype(np.float64) - expected.astype(np.float64)), initial=0.0))
+    ours, wanted = answer.astype(np.float64), expected.astype(np.float64)
+    apart = (ours != wanted) & ~(np.isnan(ours) & np.isnan(wanted))
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(ours - wanted) / np.maximum(1.0, np.abs(wanted))
+    finite = np.isfinite(ours) & np.isfinite(wanted)
+    # The largest number there is, for a value that is not one: records hold finite numbers only.
+    return float(np.max(np.where(finite, difference, sys.float_info.max), where=apart, initial=0.0))
 
 
 def _gap(measured: Figure | None, exchanges: Sequence[Exchange]) -> float | None:

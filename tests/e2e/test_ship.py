@@ -40,7 +40,7 @@ def assert_whole(project: Project, shipment: dict[str, Any]) -> None:
     folder, manifest = bundle.open_bundle(home / "store", release.bundle)
     assert sorted(path.name for path in (home / "store").iterdir()) == [release.bundle]
     assert set(manifest.files) == {
-        "model.onnx", "signature.json", "report.json", "variant.json", "evidence.json",
+        "model.onnx", "signature.json", "source.json", "report.json", "variant.json", "evidence.json",
         "choice.json", "baseline.npz", "environment.json",
     }  # fmt: skip
     assert manifest.source == shipment["model"]["source"]["digest"]

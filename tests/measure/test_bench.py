@@ -26,7 +26,7 @@ from shipworthy.records import Target
 
 @pytest.fixture
 def double(taken):
-    """y = x + x."""
+    """Two times x."""
     nodes = [helper.make_node("Add", ["x", "x"], ["y"])]
     return taken(nodes, [("x", "float32", [None, 4])], [("y", "float32", [None, 4])])
 
@@ -81,7 +81,10 @@ def test_throughput_counts_rows_of_batches(double, tmp_path):
 
 def test_a_model_file_that_vanished(double, tmp_path):
     Path(double.path).unlink()
-    with Bench("int8") as bench, pytest.raises(Failed, match="variant 'int8' could not be measured: there is no file") as caught:
+    with (
+        Bench("int8") as bench,
+        pytest.raises(Failed, match="variant 'int8' could not be measured: there is no file") as caught,
+    ):
         load(bench, double.path, tmp_path)
     assert not running(pid_of(bench))
     assert "Traceback" not in str(caught.value)

@@ -68,7 +68,14 @@ def test_of_memory_gate_and_budget_the_smaller_wins(gate, budget, limit):
 
 @pytest.mark.parametrize(
     ("gate", "value", "passed"),
-    [(P99, 4.999, True), (P99, 5, True), (P99, 5.001, False), (ACCURACY, 89.99, False), (ACCURACY, 90, True), (ACCURACY, 100, True)],
+    [
+        (P99, 4.999, True),
+        (P99, 5, True),
+        (P99, 5.001, False),
+        (ACCURACY, 89.99, False),
+        (ACCURACY, 90, True),
+        (ACCURACY, 100, True),
+    ],
 )
 def test_a_limit_itself_passes(gate, value, passed):
     said = verdict(gate, figure(gate.figure, value))
@@ -173,14 +180,16 @@ values = st.floats(0.1, 10).map(lambda value: round(value, 1))  # round: ties mu
 spread_values = st.tuples(values, values, values).map(sorted).map(lambda three: (three[1], three[0], three[2]))
 optional = st.none() | spread_values
 some = st.lists(
-    st.fixed_dictionaries({
-        "latency_ratio": optional,
-        "throughput_rps": optional,
-        "memory_mb": spread_values,
-        "size_mb": values,
-        "accuracy_percent": optional,
-        "p99_ms": optional,
-    }),
+    st.fixed_dictionaries(
+        {
+            "latency_ratio": optional,
+            "throughput_rps": optional,
+            "memory_mb": spread_values,
+            "size_mb": values,
+            "accuracy_percent": optional,
+            "p99_ms": optional,
+        }
+    ),
     min_size=1,
     max_size=6,
 )

@@ -56,7 +56,9 @@ def test_int8_gives_nearly_every_label(name, digits, tmp_path):
     before, after = (answers(path, digits.evaluation.inputs) for path in (digits.model.path, result))
     assert (before["label"] == after["label"]).mean() >= 0.98
     assert 0 < np.abs(before["probabilities"] - after["probabilities"]).max() < 0.25, "it is quantized, and near"
-    weights = {tensor.data_type for tensor in onnx.load(result).graph.initializer if len(tensor.dims) == 2 and tensor.dims[0] > 1}
+    weights = {
+        tensor.data_type for tensor in onnx.load(result).graph.initializer if len(tensor.dims) == 2 and tensor.dims[0] > 1
+    }
     assert weights == {onnx.TensorProto.INT8}
     assert result.stat().st_size < 0.5 * clean.stat().st_size
 
@@ -111,7 +113,9 @@ def test_nodes_of_branches_are_nodes(onnx_model):
 
 
 def test_the_graph_pass_keeps_the_operator_sets_of_branches(taken, tmp_path):
-    model = taken(branching(), [("x", "float32", [None, 2])], [("y", "float32", [None, 2])], domains={"ai.onnx.ml": 3, "a.b": 1})
+    model = taken(
+        branching(), [("x", "float32", [None, 2])], [("y", "float32", [None, 2])], domains={"ai.onnx.ml": 3, "a.b": 1}
+    )
     Graph().apply(Path(model.path), tmp_path / "r.onnx", None)
     result = onnx.load(tmp_path / "r.onnx")
     onnx.checker.check_model(result, full_check=True)

@@ -263,7 +263,7 @@ class Copy:
 
 
 class Secretive(Copy):
-    options = {"made by": object()}  # noqa: RUF012
+    options = {"made by": object()}
 
 
 class Unwilling(Copy):

@@ -105,9 +105,8 @@ def _places(console: Console, shipment: Shipment) -> None:
         console.print(f"  alias   {moved.name}@{moved.alias} is version {moved.after} (was {before}): {escape(moved.reason)}")
     if shipment.tracked:
         seen = shipment.tracked
-        console.print(
-            f"  mlflow  models:/{seen.model_name}@{seen.alias} version {seen.model_version} in {escape(seen.tracking_uri)}"
-        )
+        where = f"models:/{seen.model_name}@{seen.alias} version {seen.model_version}"
+        console.print(f"  mlflow  {where} in {escape(_short_uri(seen.tracking_uri))}")
     if shipment.reused:
         console.print(f"  reused  {', '.join(shipment.reused)}: nothing that shapes them has changed")
 
@@ -136,7 +135,7 @@ def _next(console: Console, shipment: Shipment, settings: Settings) -> None:
     console.print(f"  curl http://127.0.0.1:{port}/v2/models/{shipment.name}")
     if shipment.tracked and shipment.tracked.tracking_uri.startswith("sqlite"):
         mlflow = "mlflow" if shutil.which("mlflow") else str(Path(program).parent / "mlflow")
-        console.print(f"  {mlflow} ui --backend-store-uri {escape(shipment.tracked.tracking_uri)}")
+        console.print(f"  {mlflow} ui --backend-store-uri {escape(_short_uri(shipment.tracked.tracking_uri))}")
     else:
         console.print(f"  {program} ship {_short(settings.folder)} --json")
 
@@ -147,3 +146,9 @@ def _short(path: str) -> str:
         return str(Path(path).absolute().relative_to(Path.cwd()))
     except ValueError:
         return path
+
+
+def _short_uri(uri: str) -> str:
+    """A database file as seen from here."""
+    head, slashes, path = uri.partition("sqlite:///")
+    return f"{head}{slashes}{_short(path)}" if slashes else uri

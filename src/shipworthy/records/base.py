@@ -7,11 +7,12 @@ Shipworthy wrote them) and ``dump`` gives them back, so that an old reader loses
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Any, TypeVar
 
 import msgspec
 
-from shipworthy.errors import Refused
+from shipworthy.errors import Failed, Refused
 
 R = TypeVar("R", bound="Record")
 
@@ -23,8 +24,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def dump(record: Record) -> dict[str, Any]:
-    """The record as plain dicts, lists and scalars, unrecognised fields back in their places."""
-    return _lift(msgspec.to_builtins(record))  # type: ignore[no-any-return]
+    """The record as plain dicts, lists and scalars, unrecognised fields back in their places.
+
+    Raises:
+        Failed: a number is NaN or infinite, which JSON cannot hold.
+    """
+    known = {name: _plain(getattr(record, name)) for name in record.__struct_fields__ if name != "unrecognised"}
+    return known | record.unrecognised
 
 
 def load(kind: type[R], data: Any) -> R:
@@ -35,18 +41,24 @@ def load(kind: type[R], data: Any) -> R:
     """
     try:
         return msgspec.convert(_stow(data, msgspec.inspect.type_info(kind)), kind)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, RecursionError) as error:
         raise Refused(
             f"this is not a {kind.__name__} record",
             found=str(error),
-            expected=f"the fields of {kind.__name__}: {', '.join(kind.__struct_fields__)}",
+            expected=f"the fields of {kind.__name__}: {', '.join(f for f in kind.__struct_fields__ if f != 'unrecognised')}",
             next="the file was edited or is damaged: make it again with the verb that wrote it",
         ) from None
 
 
 def encode(record: Record) -> bytes:
-    """Canonical JSON of the record (sorted keys, no spaces), the bytes that digests are taken of."""
-    return msgspec.json.encode(dump(record), order="sorted")
+    """Canonical JSON of the record (sorted keys, no spaces), the bytes that digests are taken of.
+
+    A whole number in a field of fractions is written as it is when read again, so that both have one digest.
+
+    Raises:
+        Failed: a number is NaN or infinite, which JSON cannot hold.
+    """
+    return msgspec.json.encode(dump(load(type(record), dump(record))), order="sorted")
 
 
 def decode(kind: type[R], data: bytes) -> R:
@@ -57,7 +69,7 @@ def decode(kind: type[R], data: bytes) -> R:
     """
     try:
         plain = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Refused(f"this is not a {kind.__name__} record", found=str(error), expected="JSON") from None
     return load(kind, plain)
 
@@ -67,13 +79,16 @@ def digest(record: Record) -> str:
     return hashlib.sha256(encode(record)).hexdigest()
 
 
-def _lift(plain: Any) -> Any:
-    if isinstance(plain, dict):
-        extra = plain.get("unrecognised", {})
-        return {key: _lift(value) for key, value in plain.items() if key != "unrecognised"} | extra
-    if isinstance(plain, list | tuple):
-        return [_lift(item) for item in plain]
-    return plain
+def _plain(value: Any) -> Any:
+    if isinstance(value, Record):
+        return dump(value)
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Failed(f"a record cannot hold {value}", expected="finite numbers: JSON has no others")
+    return value
 
 
 def _stow(plain: Any, kind: msgspec.inspect.Type) -> Any:
@@ -82,7 +97,7 @@ def _stow(plain: Any, kind: msgspec.inspect.Type) -> Any:
         inner = [t for t in kind.types if isinstance(t, msgspec.inspect.StructType)]
         return _stow(plain, inner[0]) if inner and plain is not None else plain
     if isinstance(kind, msgspec.inspect.StructType) and isinstance(plain, dict):
-        fields = {field.name: field.type for field in kind.fields}
+        fields = {field.name: field.type for field in kind.fields if field.name != "unrecognised"}
         known = {key: _stow(value, fields[key]) for key, value in plain.items() if key in fields}
         extra = {key: value for key, value in plain.items() if key not in fields}
         return known | ({"unrecognised": extra} if extra else {})

@@ -8,6 +8,9 @@ from shipworthy.records.base import Record
 from shipworthy.records.evidence import Choice, Measured, Verdict
 from shipworthy.records.model import Model, Optimized, Report
 
+# What rounding between two calls of one float32 model explains.
+SAME_WITHIN = 1e-5
+
 
 class FileEntry(Record, frozen=True, kw_only=True):
     """A file of a bundle: SHA-256 of its bytes and their number."""
@@ -68,8 +71,8 @@ class Tracked(Record, frozen=True, kw_only=True):
 class Exchange(Record, frozen=True, kw_only=True):
     """The evaluation split sent to a live server in one encoding, and what came back.
 
-    ``accuracy_percent`` is ``None`` without labels; ``largest_difference`` is the largest absolute difference of any
-    output element from what the measurement of the same variant gave for the same row.
+    ``accuracy_percent`` is ``None`` without labels; ``largest_difference`` is the largest difference of any output
+    element from what the same variant answers without a server: relative to values above 1, absolute below.
     """
 
     encoding: Literal["json", "binary"]
@@ -83,7 +86,10 @@ class Exchange(Record, frozen=True, kw_only=True):
 
 
 class Served(Record, frozen=True, kw_only=True):
-    """The proof that the served model is the measured one. ``gap_points``: measured minus served accuracy."""
+    """The proof that the served model is the measured one.
+
+    ``gap_points`` is measured minus served accuracy; ``None`` without labels: then the outputs must be the same.
+    """
 
     bundle: str
     version: int
@@ -95,7 +101,8 @@ class Served(Record, frozen=True, kw_only=True):
     @property
     def passed(self) -> bool:
         """Whether development and production agree and every served gate said yes."""
-        return (self.gap_points is None or self.gap_points == 0) and all(self.verdicts)
+        same = all(one.largest_difference <= SAME_WITHIN for one in self.exchanges)
+        return (same if self.gap_points is None else self.gap_points == 0) and all(self.verdicts)
 
 
 class Shipment(Record, frozen=True, kw_only=True):

@@ -35,6 +35,11 @@ class Sent:
     failure: str
 
 
+def rows_a_request(rows: int) -> int:
+    """How many rows go into one request, so that no data set takes more than 1,000."""
+    return math.ceil(rows / MOST_REQUESTS)
+
+
 def send_all(url: str, name: str, version: int, data: Dataset, encoding: Literal["json", "binary"]) -> Sent:
     """Send every row, one request after another, at most 1,000 requests; what fails is counted, never raised.
 
@@ -48,7 +53,7 @@ def send_all(url: str, name: str, version: int, data: Dataset, encoding: Literal
     Raises:
         Refused: ``url`` is not one.
     """
-    step = math.ceil(data.rows / MOST_REQUESTS)
+    step = rows_a_request(data.rows)
     answers: list[dict[str, Array]] = []
     latencies: list[float] = []
     answered_rows = np.zeros(data.rows, bool)

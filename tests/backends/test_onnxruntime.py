@@ -1,0 +1,121 @@
+"""The runner on onnxruntime: signature, refusals, the laws of the seam; nothing of the runtime's own comes out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from shipworthy.backends import onnxruntime as backend
+from shipworthy.backends.onnxruntime import DTYPES, OnnxRuntimeRunner
+from shipworthy.errors import Failed, Refused
+from shipworthy.records import Target, TensorSpec
+from shipworthy.testing import laws
+
+X, Y = ("x", "float32", [None, 4]), ("y", "float32", [None, 4])
+
+
+@pytest.fixture
+def runner(digits):
+    return OnnxRuntimeRunner(Path(digits.model.path), Target())
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("law", laws.RUNNER, ids=lambda law: law.__name__)
+def test_the_laws_of_runners(law, threads, digits):
+    law(OnnxRuntimeRunner(Path(digits.model.path), Target(threads=threads)))
+
+
+def test_a_signature_has_numpy_names_and_free_dimensions(taken):
+    nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in ("t", "h")]
+    inputs = [("t", "str", [None, "width", 3]), ("h", "float16", [2])]
+    model = taken(nodes, inputs, [("t_out", "str", [None, "width", 3]), ("h_out", "float16", [2])])
+    found = OnnxRuntimeRunner(Path(model.path), Target()).signature
+    assert found.inputs == (
+        TensorSpec(name="t", dtype="str", shape=(None, None, 3)),
+        TensorSpec(name="h", dtype="float16", shape=(2,)),
+    )
+    assert [one.name for one in found.outputs] == ["t_out", "h_out"]
+
+
+def test_every_dtype_is_one_of_numpy():
+    assert {str(np.dtype(name)) for name in DTYPES.values() if name != "str"} == set(DTYPES.values()) - {"str"}
+
+
+@pytest.mark.parametrize("array", [np.array([["a", "é"]], object), np.array([["a", "é"]])])
+def test_texts_are_taken_as_objects_and_as_numpy_texts(taken, array):
+    model = taken([helper.make_node("Identity", ["t"], ["u"])], [("t", "str", [None, 2])], [("u", "str", [None, 2])])
+    answer = OnnxRuntimeRunner(Path(model.path), Target()).run({"t": array})["u"]
+    assert answer.dtype == object
+    assert answer.tolist() == [["a", "é"]]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({}, "none"),
+        ({"x": np.zeros((1, 64), np.float32)}, "x"),
+        ({"X": np.zeros((1, 64), np.float32), "Z": np.zeros(1)}, "X, Z"),
+        ({"X": np.zeros((1, 64))}, "float64 [1, 64]"),
+        ({"X": np.zeros((1, 63), np.float32)}, "float32 [1, 63]"),
+        ({"X": np.zeros(64, np.float32)}, "float32 [64]"),
+        ({"X": np.zeros((1, 64, 1), np.float32)}, "float32 [1, 64, 1]"),
+        ({"X": np.full((1, 64), "a")}, "<U1 [1, 64]"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_says_what_does(runner, inputs, says):
+    with pytest.raises(Refused) as caught:
+        runner.run(inputs)
+    assert caught.value.found == says
+    assert "X: float32 [?, 64]" in caught.value.expected
+
+
+def test_no_rows_give_no_answers(taken):
+    model = taken([helper.make_node("Relu", ["x"], ["y"])], [X], [Y])
+    answers = OnnxRuntimeRunner(Path(model.path), Target()).run({"x": np.zeros((0, 4), np.float32)})
+    assert answers["y"].shape == (0, 4)
+
+
+def test_what_the_runtime_cannot_run_is_failed_in_one_line(taken):
+    nodes = [helper.make_node("Gather", ["x", "i"], ["y"], axis=1)]
+    model = taken(nodes, [X], [Y], {"i": np.array([0, 1, 2, 9])})
+    with pytest.raises(Failed, match="could not run the batch") as caught:
+        OnnxRuntimeRunner(Path(model.path), Target()).run({"x": np.zeros((2, 4), np.float32)})
+    assert "\n" not in caught.value.found
+    assert len(caught.value.found) <= 300
+
+
+def test_a_closed_runner_fails(runner):
+    runner.close()
+    runner.close()
+    with pytest.raises(Failed, match="closed"):
+        runner.run({"X": np.zeros((1, 64), np.float32)})
+
+
+@pytest.mark.parametrize("content", [None, b"", b"broken", b"\x08\x0a"])
+def test_what_is_no_model_is_refused(tmp_path, content):
+    path = tmp_path / "m.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(Refused, match="no file" if content is None else "does not load") as caught:
+        OnnxRuntimeRunner(path, Target())
+    assert str(path) in caught.value.what
+    assert caught.value.next
+
+
+def test_a_folder_is_refused(tmp_path):
+    with pytest.raises(Refused, match="no file"):
+        OnnxRuntimeRunner(tmp_path, Target())
+
+
+def test_threads_are_those_of_the_target_and_nothing_spins(digits):
+    options = backend.session(Path(digits.model.path), threads=2).get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_the_version_is_the_package_s():
+    assert backend.version() == sys.modules["onnxruntime"].__version__

@@ -35,7 +35,7 @@ def test_all_answered_as_expected():
 
 
 def test_a_row_without_an_answer_is_wrong_and_the_others_are_compared_with_their_own_rows():
-    one = exchange([1, 0, 1, 0])
+    one = exchange([0, 0, 1, 1])
     assert (one.answered, one.accuracy_percent, one.largest_difference) == (2, 50, 0)
 
 
@@ -57,15 +57,16 @@ def test_without_labels_there_is_no_accuracy():
         (np.array(["a", "b"], object), np.array(["a", "c"]), 1),
         (np.uint8([0, 255]), np.uint8([255, 0]), 255),
         (np.array([True]), np.array([False]), 1),
+        (np.float64([1100.0, 0.5]), np.float64([1000.0, 0.45]), 0.1),
         (np.zeros((0, 3)), np.zeros((0, 3)), 0),
         (np.float32([-np.inf, np.nan, 1]), np.float32([-np.inf, np.nan, 1]), 0),
         (np.float32([-np.inf, 1]), np.float32([0, 1]), sys.float_info.max),
         (np.float32([np.nan, 1]), np.float32([0, 1]), sys.float_info.max),
     ],
-    ids=["same texts", "texts", "unsigned", "bool", "none", "not finite alike", "infinity", "NaN"],
+    ids=["same texts", "texts", "unsigned", "bool", "relative", "none", "not finite alike", "infinity", "NaN"],
 )
 def test_differences_of_every_kind(answer, expected, difference):
-    assert verification._difference(answer, expected) == difference
+    assert verification._difference(answer, expected) == pytest.approx(difference)
 
 
 def test_the_gap_is_that_of_the_worse_encoding():

@@ -194,14 +194,6 @@ def test_parity_without_rows_warns_and_without_a_framework_says_so(digits):
     assert [(one.law, one.severity, one.place) for one in noted] == [("parity", "note", "model")]
 
 
-def test_rows_that_the_estimator_does_not_take_are_refused(digits):
-    from shipworthy.backends import sklearn  # noqa: PLC0415
-    from shipworthy.errors import Refused  # noqa: PLC0415
-
-    with pytest.raises(Refused, match="does not predict"):
-        sklearn.predict(digits.file, {"X": np.ones((2, 3), np.float32)})
-
-
 # ---------------------------------------------------------------- run
 
 

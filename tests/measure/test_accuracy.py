@@ -74,12 +74,24 @@ def test_rows_that_are_right(answer, labels, expected):
         (np.array([1]), np.array(["1"]), "output 'out' int64"),
         (np.array(["1"], object), np.array([1]), "output 'out' object"),
         (np.float32([[0.9], [0.2]]), np.array([1, 0]), "scores [2, 1]"),
+        (np.float32([[0.9], [0.2]]), np.array([0, 0]), "scores [2, 1]"),
         (np.float32([[0.1, 0.9], [0.8, 0.2]]), np.array([1, 2]), "labels from 1 to 2"),
         (np.float32([[0.1, 0.9], [0.8, 0.2]]), np.array([-1, 1]), "labels from -1 to 1"),
         (np.array([[1, 0], [0, 1]]), np.array([0, 1]), "[2, 2] for 2 rows"),
         (np.zeros((2, 3, 3), np.float32), np.array([0, 1]), "[2, 3, 3] for 2 rows"),
     ],
-    ids=["float", "text", "text for numbers", "number for texts", "one score", "from 1", "below 0", "two a row", "image"],
+    ids=[
+        "float",
+        "text",
+        "text for numbers",
+        "number for texts",
+        "one score",
+        "one score, one class",
+        "from 1",
+        "below 0",
+        "two a row",
+        "image",
+    ],
 )
 def test_what_cannot_be_compared_is_refused(answer, labels, says):
     with pytest.raises(Refused, match=r"compared|different kinds") as caught:

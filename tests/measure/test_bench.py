@@ -121,6 +121,7 @@ def test_a_probe_that_fails_says_its_last_words(double, tmp_path):
     assert "FileNotFoundError" in caught.value.found
 
 
+@pytest.mark.timeout(30)
 def test_a_probe_that_does_not_answer_is_given_up(double, tmp_path, monkeypatch):
     monkeypatch.setattr(bench_module, "PATIENCE_SECONDS", 0.3)
     with Bench("slow") as bench:

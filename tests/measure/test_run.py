@@ -104,6 +104,19 @@ def test_accuracy_is_that_of_the_variant(digits, variants):
     assert "output 'probabilities'" in by_scores.evidence[0].figure("accuracy_percent").how
 
 
+def test_what_a_variant_keeps_is_counted_against_the_original(taken):
+    """Three of four rows right by the largest, one by the smallest."""
+    made = []
+    for name, kind in (("original", "ArgMax"), ("worse", "ArgMin")):
+        nodes = [helper.make_node(kind, ["x"], ["label"], axis=1, keepdims=0)]
+        model = taken(nodes, [("x", "float32", [None, 2])], [("label", "int64", [None])])
+        made.append(replace(optimize.run(model, Target(), passes=()).variants[0], name=name))
+    data = Dataset("d", "d", {"x": np.float32([[1, 0], [0, 1], [1, 0], [1, 0]])}, np.array([0, 1, 0, 1]))
+    original, worse = measure.run(model, made, Target(), QUICK, data).evidence
+    assert [one.figure("accuracy_percent").median for one in (original, worse)] == [75, 25]
+    assert [one.figure("accuracy_kept_percent").median for one in (original, worse)] == [100, pytest.approx(100 / 3)]
+
+
 def test_the_original_that_is_never_right_keeps_nothing(digits, variants):
     wrong = Dataset("d", "d", digits.evaluation.inputs, np.full(400, 77))
     found = measure.run(digits.model, variants[:1], Target(), QUICK, wrong).evidence[0]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 from onnx import helper
 
-from shipworthy import optimize
+from shipworthy import check, optimize, records
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.data import Dataset
 from shipworthy.errors import Refused, StorageFailed
@@ -186,6 +188,34 @@ def test_a_full_disk_stops(digits, monkeypatch, number):
     with pytest.raises(StorageFailed):
         optimize.run(digits.model, Target(), digits.train)
     assert only_digests(Path(digits.model.path).parent)
+
+
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+from shipworthy import optimize, records
+from shipworthy.data import made_up
+from shipworthy.errors import StorageFailed
+model = records.decode(records.Model, Path(sys.argv[1]).read_bytes())
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+try:
+    optimized = optimize.run(model, records.Target(), made_up(model.signature, 64), [sys.argv[2]])
+except StorageFailed as error:
+    print(error.what)
+"""
+
+
+@pytest.mark.parametrize("word", ["int8_dynamic", "int8_static"])
+def test_files_that_may_not_grow_stop_the_quantizers_and_leave_no_scraps(digits, tmp_path, word):
+    """The kernel itself refuses to write more than 4 KB into a file, whoever writes it."""
+    folder = tmp_path / "models"
+    model = check.take_in(digits.file, "digits", folder, trust=True)
+    (tmp_path / "model.json").write_bytes(records.encode(model))
+    command = [sys.executable, "-c", FULL, str(tmp_path / "model.json"), word]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == f"the disk is full at {folder}\n", done.stderr
+    assert list(folder.iterdir()) == [Path(model.path)]
 
 
 def test_every_variant_is_announced(digits):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,11 @@ class Int8Dynamic:
         return _why_not(model)
 
     def apply(self, model: Path, result: Path, calibration: Arrays | None) -> None:  # noqa: ARG002
-        """Quantize the weights."""
-        quantize_dynamic(model, result, list(WEIGHTED), per_channel=self.per_channel)
+        """Quantize the weights of a copy: the quantizer writes scratch beside what it reads."""
+        prepared = result.with_suffix(".prepared.onnx")
+        shutil.copyfile(model, prepared)
+        quantize_dynamic(prepared, result, list(WEIGHTED), per_channel=self.per_channel)
+        prepared.unlink()
 
 
 @dataclass(frozen=True)

@@ -115,6 +115,17 @@ def machine_errors(place: Path) -> Iterator[None]:
         raise
 
 
+def need_room(place: Path, size_bytes: int) -> None:
+    """Tell a full disk from other failures of libraries that do not say why they could not write.
+
+    Raises:
+        StorageFailed: fewer than ``size_bytes`` are free at ``place``.
+    """
+    with machine_errors(place):
+        if shutil.disk_usage(place).free < size_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def _free(place: Path) -> str:
     while not place.exists() and place != place.parent:
         place = place.parent

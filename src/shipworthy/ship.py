@@ -137,7 +137,7 @@ def take_in(job: Job) -> Model:
     job.tell("intake", f"{job.settings.model.path} to ONNX")
     path = job.settings.file(job.settings.model.path)
     trust = job.settings.model.trust
-    key = {"source": file_digest(path), "suffix": path.suffix, "name": job.settings.model.name, "trust": trust}
+    key = {"source": file_digest(path), "path": str(path.absolute()), "name": job.settings.model.name, "trust": trust}
     return job.workspace.reuse(
         "intake",
         key | _versions(),

@@ -115,12 +115,12 @@ class Workspace:
         return record
 
     def _sweep(self) -> None:
-        for place in (self.models, self.store, self.reports, self.folder / "cache"):
-            for scrap in (*place.rglob("draft-*"), *place.rglob(".writing-*")):
-                if scrap.is_dir():
-                    shutil.rmtree(scrap, ignore_errors=True)
-                else:
-                    scrap.unlink(missing_ok=True)
+        cache = self.folder / "cache"
+        drafts = (*self.models.glob("draft-*"), *self.store.glob("draft-*"))
+        for draft in drafts:
+            shutil.rmtree(draft, ignore_errors=True)
+        for scrap in (*cache.glob("*/.writing-*"), *self.reports.glob(".writing-*")):
+            scrap.unlink(missing_ok=True)
 
 
 def _files(record: records.Record) -> list[records.Model | records.Variant]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from shipworthy.backends import onnxruntime as backend
 from shipworthy.backends.onnxruntime import DTYPES, OnnxRuntimeRunner
@@ -119,3 +119,17 @@ def test_threads_are_those_of_the_target_and_nothing_spins(digits):
 
 def test_the_version_is_the_package_s():
     assert backend.version() == sys.modules["onnxruntime"].__version__
+
+
+def test_a_refusal_prints_nothing(tmp_path, capfd):
+    """The runtime's fallback to another provider writes to standard output, where ``--json`` and the probe speak."""
+    node = helper.make_node("Nonesuch", ["x"], ["y"])
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 4]) for name in "xy")
+    proto = helper.make_model(
+        helper.make_graph([node], "g", [x], [y]), opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    path = tmp_path / "model.onnx"
+    path.write_bytes(proto.SerializeToString().replace(b"Nonesuch", b"Nones\xff\xfeh"))
+    with pytest.raises(Refused):
+        OnnxRuntimeRunner(path, Target())
+    assert capfd.readouterr().out == ""

@@ -98,7 +98,8 @@ def session(path: Path, threads: int = 1, options: ort.SessionOptions | None = N
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     ort.disable_telemetry_events()
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        # No fallback: it prints to standard output, and there is no other provider to fall back to.
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     except Exception as error:  # noqa: BLE001  the runtime has no common base for its errors
         raise Refused(
             f"onnxruntime {ort.__version__} does not load {path}",

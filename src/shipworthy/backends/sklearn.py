@@ -66,7 +66,8 @@ def predict(path: Path, inputs: dict[str, Array]) -> list[Array]:
     rows = inputs[INPUT]
     try:
         if not hasattr(estimator, "predict"):
-            return [np.asarray(estimator.transform(rows))]
+            made = estimator.transform(rows)
+            return [np.asarray(made.toarray() if hasattr(made, "toarray") else made)]
         answers = [np.asarray(estimator.predict(rows))]
         if hasattr(estimator, "predict_proba"):
             answers.append(np.asarray(estimator.predict_proba(rows)))

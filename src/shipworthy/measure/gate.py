@@ -51,7 +51,8 @@ def judge(put_up: tuple[Gate, ...], evidence: Evidence) -> Judged:
 def verdict(gate: Gate, figure: Figure | None) -> Verdict:
     """Whether the median meets the limit, and by how much."""
     if figure is None:
-        reason = f"{gate.figure} was not measured: the limit {gate} needs evaluation rows with labels under [data]"
+        mend = ": it needs evaluation rows with labels under [data]" if gate.figure.startswith("accuracy") else ""
+        reason = f"{gate.figure} was not measured, and the limit is {gate}{mend}"
         return Verdict(gate=gate, figure=None, passed=False, reason=reason)
     value = figure.median
     passed = value >= gate.limit if gate.at_least else value <= gate.limit

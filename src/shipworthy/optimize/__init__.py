@@ -8,7 +8,7 @@ from pathlib import Path
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.data import Dataset, made_up
 from shipworthy.errors import Failed, ShipworthyError, StorageFailed
-from shipworthy.files import draft_folder, file_digest, machine_errors, publish, size_mb
+from shipworthy.files import draft_folder, file_digest, machine_errors, need_room, publish, size_mb
 from shipworthy.optimize.graph import Graph
 from shipworthy.optimize.int8 import Int8Dynamic, Int8Static
 from shipworthy.protocols import Arrays, Pass, Quiet, Sink
@@ -101,6 +101,7 @@ def _make(name: str, step: Pass, start: Variant, model: Model, target: Target, c
     except ShipworthyError as error:
         return Skip(name=name, reason=f"{error.what}: {error.found}" if error.found else error.what)
     except Exception as error:  # noqa: BLE001  a quantizer raises anything; the other variants go on
+        need_room(folder, Path(start.path).stat().st_size)
         return Skip(name=name, reason=f"it failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}")
     return Variant(
         name=name,

@@ -17,6 +17,8 @@ from shipworthy.settings import WatchSettings
 
 # Above this many numbers a row (an image), rows are summarised: a histogram a pixel would be larger than the model.
 MOST_FEATURES = 1024
+# Free text is no category: its rarer values would only make the bundle large.
+MOST_TEXTS = 1000
 # The sample is float32; NaN is not below it either.
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -26,8 +28,8 @@ def run(inputs: Mapping[str, Array], outputs: Mapping[str, Array], settings: Wat
 
     For every input and output ``NAME`` of numbers: ``input/NAME/edges`` float64 [features, bins + 1],
     ``input/NAME/counts`` int64 [features, bins] and ``input/NAME/sample`` float32 [rows, features], each column sorted
-    (what a Kolmogorov-Smirnov test needs). For texts: ``…/values`` and ``…/counts``. Rows with NaN or infinity are left
-    out, and so is an array that has no number, or no finite row.
+    (what a Kolmogorov-Smirnov test needs). For texts: ``…/values``, the 1,000 most frequent, and ``…/counts``. Rows
+    with NaN or infinity are left out, and so is an array that has no number, or no finite row.
 
     Args:
         inputs: training rows by input name, rows along the first axis.
@@ -39,8 +41,7 @@ def run(inputs: Mapping[str, Array], outputs: Mapping[str, Array], settings: Wat
         for name, array in arrays.items():
             prefix = f"{kind}/{name}"
             if array.dtype.kind in "OUS":
-                values, counts = np.unique(array.astype(str), return_counts=True)
-                parts |= {f"{prefix}/values": values, f"{prefix}/counts": counts}
+                parts |= {f"{prefix}/{part}": a for part, a in _texts(array).items()}
             else:
                 rows = features(array)
                 rows = rows[(np.abs(rows) <= LARGEST).all(axis=1)]
@@ -57,6 +58,12 @@ def features(array: Array) -> npt.NDArray[np.float64]:
     if rows.shape[1] <= MOST_FEATURES:
         return rows
     return np.stack([rows.mean(axis=1), rows.std(axis=1), rows.min(axis=1), rows.max(axis=1)], axis=1)
+
+
+def _texts(array: Array) -> dict[str, Array]:
+    values, counts = np.unique(array.astype(str), return_counts=True)
+    frequent = np.sort(np.argsort(-counts, kind="stable")[:MOST_TEXTS])
+    return {"values": values[frequent], "counts": counts[frequent]}
 
 
 def _numbers(rows: npt.NDArray[np.float64], settings: WatchSettings) -> dict[str, Array]:

@@ -1,8 +1,9 @@
-"""Does taking variants in turn cancel a noisy neighbour, and how far do figures taken one after the other go wrong?
+"""How far from the truth is a measured ratio, by how it is taken?
 
-The same model is measured against itself, so the true ratio of latencies is 1. For half of the time another process burns
-every core. "In turn" is what ``measure`` does (A B, B A, …); "one after the other" takes all repeats of A, then all of B.
-Prints the median ratio and the worst of the rounds for both.
+The same model is measured against itself, so the true ratio of latencies is 1. From half-time on, neighbours burn every
+core. Three ways: three fresh processes of each, repeats in turn (what ``measure`` does); one process of each, in turn;
+one process of each, all repeats of A and then all of B. The same number of repeats in each way. Printed: the median
+distance from 1 over the rounds, the worst, and how often the 95 % interval held the truth.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +20,14 @@ import onnx
 from onnx import numpy_helper
 
 from shipworthy import records
+from shipworthy.measure import rows
 from shipworthy.measure.bench import Bench
+from shipworthy.measure.statistics import figure
 
-ROUNDS = 5
+ROUNDS = 12
 REPEATS = 6
-SECONDS = 0.15
+SECONDS = 0.1
+WAYS = {"3 processes, in turn": (3, True), "1 process, in turn": (1, True), "1 process, one after the other": (1, False)}
 
 
 def model(path: Path) -> None:
@@ -42,41 +45,53 @@ def burn() -> None:
         pass
 
 
-def ratio(benches: list[Bench], *, in_turn: bool) -> float:
-    """B over A while a neighbour comes in at half-time."""
-    order = [(0, 1) if i % 2 == 0 else (1, 0) for i in range(REPEATS)]
-    plan = [b for pair in order for b in pair] if in_turn else [0] * REPEATS + [1] * REPEATS
-    taken: list[list[float]] = [[], []]
+def round_of(folder: Path, processes: int, *, in_turn: bool) -> list[list[float]]:
+    """The ratios of one round, by process."""
     neighbours: list[multiprocessing.Process] = []
-    for place, which in enumerate(plan):
-        if place == len(plan) // 2:
-            neighbours = [multiprocessing.Process(target=burn, daemon=True) for _ in range(2 * (os.cpu_count() or 1))]
-            for neighbour in neighbours:
-                neighbour.start()
-            time.sleep(0.3)
-        taken[which].append(benches[which].ask("latency", seconds=SECONDS)["p50_ms"])
+    ratios = []
+    done = 0
+    for _ in range(processes):
+        each = REPEATS // processes
+        pairs = [(0, 1) if i % 2 == 0 else (1, 0) for i in range(each)]
+        plan = [which for pair in pairs for which in pair] if in_turn else [0] * each + [1] * each
+        taken: list[list[float]] = [[], []]
+        with Bench("A") as a, Bench("B") as b:
+            for bench in (a, b):
+                target = records.dump(records.Target())
+                bench.ask("load", model=str(folder / "m.onnx"), target=target, rows=str(folder / "rows.npz"), batch_rows=8)
+            for which in plan:
+                if done == REPEATS:
+                    neighbours = [multiprocessing.Process(target=burn, daemon=True) for _ in range(2 * (os.cpu_count() or 1))]
+                    for neighbour in neighbours:
+                        neighbour.start()
+                taken[which].append((a, b)[which].ask("latency", seconds=SECONDS)["p50_ms"])
+                done += 1
+        ratios.append([theirs / ours for ours, theirs in zip(*taken, strict=True)])
     for neighbour in neighbours:
         neighbour.kill()
         neighbour.join()
-    if in_turn:
-        return statistics.median(b / a for a, b in zip(*taken, strict=True))
-    return statistics.median(taken[1]) / statistics.median(taken[0])
+    return ratios
 
 
 def main() -> int:
     """Measure and print."""
-    with tempfile.TemporaryDirectory() as folder, Bench("A") as a, Bench("B") as b:
-        path = Path(folder) / "model.onnx"
-        model(path)
-        np.savez(Path(folder) / "rows.npz", X=np.ones((64, 512), np.float32))
-        for bench in (a, b):
-            target = records.dump(records.Target())
-            bench.ask("load", model=str(path), target=target, rows=str(Path(folder) / "rows.npz"), batch_rows=8)
-        print(f"the same model against itself, {ROUNDS} rounds, a neighbour from half-time on; the true ratio is 1")
-        for name, in_turn in (("in turn", True), ("one after the other", False)):
-            ratios = [ratio([a, b], in_turn=in_turn) for _ in range(ROUNDS)]
-            worst = max(ratios, key=lambda one: abs(one - 1))
-            print(f"{name:<20} median {statistics.median(ratios):.3f}   worst {worst:.3f}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model(folder / "m.onnx")
+        rows.write(folder / "rows.npz", {"X": np.ones((64, 512), np.float32)})
+        made: dict[str, list[records.Figure]] = {way: [] for way in WAYS}
+        for _ in range(ROUNDS):
+            for way, (processes, in_turn) in WAYS.items():
+                made[way].append(figure("latency_ratio", "x", round_of(folder, processes, in_turn=in_turn), way))
+    print(
+        f"the same model against itself, {ROUNDS} rounds of {REPEATS} repeats, neighbours from half-time on; the true ratio is 1"
+    )
+    for way, figures in made.items():
+        off = [100 * abs(one.median - 1) for one in figures]
+        held = sum(one.low <= 1 <= one.high for one in figures)
+        print(
+            f"{way:<32} off by {statistics.median(off):4.1f} % (worst {max(off):4.1f} %), interval held 1 in {held} of {ROUNDS}"
+        )
     return 0
 
 

@@ -48,7 +48,7 @@ BAD = {
     "bool for number": (MODEL + "[gates]\np99_ms = true", "gates.p99_ms is not right", "got `bool`"),
     "date for number": (MODEL + "[gates]\np99_ms = 1979-01-01", "gates.p99_ms is not right", "got `date`"),
     "above": (MODEL + "[gates]\naccuracy_percent = 101", "gates.accuracy_percent is not right", "<= 100.0"),
-    "below": (MODEL + "[measure]\nrepeats = 2", "measure.repeats is not right", ">= 3 (measure.repeats = 2)"),
+    "below": (MODEL + "[measure]\nrepeats = 0", "measure.repeats is not right", ">= 1 (measure.repeats = 0)"),
     "zero": (MODEL + "[gates]\np50_ms = 0", "gates.p50_ms is not right", "> 0.0"),
     "nan": (MODEL + "[gates]\np50_ms = nan", "gates.p50_ms is not right", "nan"),
     "infinite": (MODEL + "[gates]\np50_ms = inf", "gates.p50_ms is not right", "inf"),

@@ -43,7 +43,7 @@ def plain(folder: Path, **changes: dict[str, Any]) -> settings.Settings:
         "model": {"name": "larger", "path": "m.onnx"},
         "data": {"evaluation": "rows.npz"},
         "optimize": {"passes": []},
-        "measure": {"repeats": 3, "repeat_seconds": 0.01},
+        "measure": {"processes": 1, "repeat_seconds": 0.01},
         "release": {"mlflow": "off"},
     }
     return settings.parse(sections | changes, str(folder / "shipworthy.toml"))
@@ -120,7 +120,7 @@ def test_what_changes_is_done_again_and_only_that(folder: Path, monkeypatch: pyt
     assert ship(plain(folder), home).reused == everything
     gated = plain(folder, gates={"availability_percent": 90.0})
     assert ship(gated, home).reused == tuple(stage for stage in everything if stage != "verify")
-    slower = plain(folder, measure={"repeats": 4, "repeat_seconds": 0.01})
+    slower = plain(folder, measure={"processes": 1, "repeats": 4, "repeat_seconds": 0.01})
     assert ship(slower, home).reused == ("intake", "check", "optimize")
     rows = np.random.default_rng(1).random((ROWS, 2)).astype(np.float32)
     np.savez(folder / "rows.npz", X=rows, y=rows.argmax(axis=1))

@@ -25,7 +25,7 @@ calibration = data.read(HERE / "calibration.npz", model.signature)
 optimized = optimize.run(model, target, calibration)
 
 # measure: every variant in a fresh process, in turn; then the gates
-quick = settings.MeasureSettings(repeats=3, repeat_seconds=0.05)
+quick = settings.MeasureSettings(processes=1, repeats=3, repeat_seconds=0.05)
 measured = measure.run(model, optimized.variants, target, quick, rows)
 gates = measure.gates(settings.GateSettings(accuracy_percent=95.0, p99_ms=5.0), target)
 judged = tuple(measure.judge(gates, evidence) for evidence in measured.evidence)
@@ -34,7 +34,7 @@ choice = measure.choose(judged, measured.evidence, passes, goal="latency")
 print(choice.reason)
 
 # release, serve and verify: what the verb `ship` does with a settings file
-plain = settings.read(HERE, {"measure.repeats": "3", "measure.repeat_seconds": "0.05", "release.mlflow": "off"})
+plain = settings.read(HERE, {"measure.processes": "1", "measure.repeat_seconds": "0.05", "release.mlflow": "off"})
 shipment = ship(plain, Workspace(work))
 print(f"{shipment.name} version {shipment.release.version}, gap {shipment.served.gap_points} points")
 

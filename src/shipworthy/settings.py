@@ -95,7 +95,8 @@ class OptimizeSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields
 class MeasureSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[measure]: how figures are taken."""
 
-    repeats: Annotated[int, Meta(ge=3, le=1000), about("repeats of every variant, taken in turn")] = 9
+    processes: Annotated[int, Meta(ge=1, le=100), about("fresh processes of every variant, one after the other")] = 3
+    repeats: Annotated[int, Meta(ge=1, le=1000), about("repeats in each process, taken in turn with the other variants")] = 3
     repeat_seconds: Annotated[Annotated[float, Meta(gt=0, le=60)], about("length of one repeat")] = 0.2
     batch_rows: Annotated[int, Meta(ge=1, le=65536), about("rows of one call when throughput is measured")] = 32
 

@@ -37,6 +37,7 @@ passes = ["int8_static"]
 goal = "size"
 
 [measure]
+processes = 1
 repeats = 3
 repeat_seconds = 0.03
 

@@ -20,7 +20,7 @@ from shipworthy.measure import rows
 from shipworthy.records import Target
 from shipworthy.settings import MeasureSettings
 
-QUICK = MeasureSettings(repeats=3, repeat_seconds=0.01, batch_rows=16)
+QUICK = MeasureSettings(processes=1, repeats=3, repeat_seconds=0.01, batch_rows=16)
 COST = ["size_mb", "memory_mb", "load_ms"]
 SPEED = ["p50_ms", "p99_ms", "throughput_rps", "latency_ratio"]
 RIGHT = ["accuracy_percent", "accuracy_kept_percent"]
@@ -90,6 +90,17 @@ def test_every_figure_of_every_variant(digits, variants, pids):
         "graph, repeat 2 of 3",
     ]
     assert [(done, total) for _, _, done, total in heard] == [(place, 9) for place in range(9)]
+
+
+def test_every_process_is_fresh_and_counts(digits, variants, pids):
+    several = replace(QUICK, processes=2)
+    measured = measure.run(digits.model, variants[:2], Target(), several, digits.evaluation)
+    assert len(set(pids)) == 4
+    assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
+    for one in measured.evidence:
+        assert {one.figure(name).samples for name in SPEED} == {6}
+        assert {one.figure(name).samples for name in ("memory_mb", "load_ms")} == {2}
+        assert one.figure("memory_mb").low < one.figure("memory_mb").high, "two processes never hold the very same memory"
 
 
 def test_accuracy_is_that_of_the_variant(digits, variants):

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from shipworthy import records
 from shipworthy.data import Dataset, made_up
 from shipworthy.files import draft_folder, machine_errors
-from shipworthy.measure import accuracy, machine, rows
-from shipworthy.measure.bench import Bench, spread
+from shipworthy.measure import accuracy, machine, rows, timing
 from shipworthy.measure.gate import choose, gates, judge, verdict
 from shipworthy.measure.statistics import exact, figure, share
-from shipworthy.protocols import Array, Quiet, Sink
-from shipworthy.records import Evidence, Figure, Measured, Model, Progress, Target, Variant
+from shipworthy.measure.timing import Taken
+from shipworthy.protocols import Quiet, Sink
+from shipworthy.records import Evidence, Figure, Measured, Model, Target, Variant
 from shipworthy.settings import MeasureSettings
 
 TIMED_ROWS = 256
@@ -30,13 +28,13 @@ def run(
     prediction: str = "",
     sink: Sink | None = None,
 ) -> Measured:
-    """The evidence of every variant, each in a fresh process, repeats taken in turn (A B C, B C A, …).
+    """The evidence of every variant: several fresh processes of each, their repeats taken in turn (A B C, B C A, …).
 
     Args:
         model: whose signature all variants have.
         variants: the original first: the others are compared with it.
         target: threads of a call.
-        settings: repeats, their length, rows of a batch.
+        settings: processes, repeats, their length, rows of a batch.
         data: evaluation rows; without them rows are made up and there is no accuracy.
         prediction: the output compared with the labels; empty: found by shape and dtype.
         sink: told which repeat is running.
@@ -50,18 +48,13 @@ def run(
     data = data or made_up(model.signature, TIMED_ROWS)
     output = accuracy.prediction_output(model.signature, prediction).name if data.labels is not None else ""
     models = Path(model.path).parent
-    with machine_errors(models), draft_folder(models) as folder, ExitStack() as stack:
+    with machine_errors(models), draft_folder(models) as folder:
         rows.write(folder / "timed.npz", data.take(0, TIMED_ROWS))
         rows.write(folder / "all.npz", data.inputs)
-        benches = {v.name: stack.enter_context(Bench(v.name)) for v in variants}
-        once = {v.name: _load(benches[v.name], v, folder, target, settings) for v in variants}
-        timed = _time(benches, settings, sink)
-        for name, bench in benches.items():
-            once[name] |= bench.ask("memory")
-        outputs = {v.digest: _predict(benches[v.name], folder, v.name) for v in variants}
+        taken = timing.take(variants, folder, target, settings, sink)
     hits = {}
     if data.labels is not None:
-        hits = {digest: accuracy.hits(answers, data.labels, output) for digest, answers in outputs.items()}
+        hits = {name: accuracy.hits(one.outputs, data.labels, output) for name, one in taken.items()}
     here, when = machine.describe(), datetime.now(UTC).isoformat(timespec="seconds")
     original = variants[0]
     evidence = [
@@ -73,9 +66,9 @@ def run(
             data=data.digest,
             measured_at=when,
             figures=(
-                *_cost(v, once[v.name]),
-                *_speed(timed, v.name, original.name, settings),
-                *(_right(hits[v.digest], hits[original.digest], data.rows, output) if hits else ()),
+                *_cost(v, taken[v.name]),
+                *_speed(taken[v.name], taken[original.name], settings),
+                *(_right(hits[v.name], hits[original.name], data.rows, output) if hits else ()),
             ),
         )
         for v in variants
@@ -83,49 +76,27 @@ def run(
     return Measured(evidence=tuple(evidence))
 
 
-def _load(bench: Bench, variant: Variant, folder: Path, target: Target, settings: MeasureSettings) -> dict[str, float]:
-    return bench.ask(
-        "load",
-        model=variant.path,
-        target=records.dump(target),
-        rows=str(folder / "timed.npz"),
-        batch_rows=settings.batch_rows,
-    )
-
-
-def _cost(variant: Variant, once: Mapping[str, float]) -> list[Figure]:
-    before = f"largest resident memory of a fresh process that holds only this; {once['before_mb']:.1f} MB before it was loaded"
+def _cost(variant: Variant, taken: Taken) -> list[Figure]:
+    least = min(taken.before_mb)
+    memory = f"largest resident memory of a fresh process that holds only this; {least:.1f} MB before it was loaded"
     return [
         exact("size_mb", "MB", variant.size_mb, "bytes of the file"),
-        exact("memory_mb", "MB", once["memory_mb"], before),
-        exact("load_ms", "ms", once["load_ms"], "from file to session, once"),
+        figure("memory_mb", "MB", [[one] for one in taken.memory_mb], memory),
+        figure("load_ms", "ms", [[one] for one in taken.load_ms], "from file to session, once a process"),
     ]
 
 
-def _time(benches: dict[str, Bench], settings: MeasureSettings, sink: Sink) -> dict[str, list[dict[str, float]]]:
-    """One dict of figures a repeat, for every variant."""
-    timed: dict[str, list[dict[str, float]]] = {name: [] for name in benches}
-    total = settings.repeats * len(benches)
-    for repeat in range(settings.repeats):
-        for place, name in enumerate(spread(benches, repeat)):
-            text = f"{name}, repeat {repeat + 1} of {settings.repeats}"
-            sink.emit(Progress(stage="measure", text=text, done=repeat * len(benches) + place, total=total))
-            answer = benches[name].ask("latency", seconds=settings.repeat_seconds)
-            timed[name].append(answer | benches[name].ask("throughput", seconds=settings.repeat_seconds))
-    return timed
-
-
-def _speed(
-    timed: Mapping[str, Sequence[Mapping[str, float]]], name: str, original: str, settings: MeasureSettings
-) -> list[Figure]:
-    calls = int(sum(one["calls"] for one in timed[name]))
-    one_row = f"{calls} calls of one row over {settings.repeats} repeats taken in turn with the others"
-    batched = f"batches of {settings.batch_rows} rows, one after the other, {settings.repeat_seconds:g} s a repeat"
-    ratios = [ours["p50_ms"] / theirs["p50_ms"] for ours, theirs in zip(timed[name], timed[original], strict=True)]
+def _speed(taken: Taken, original: Taken, settings: MeasureSettings) -> list[Figure]:
+    calls = int(sum(sum(one) for one in taken.groups("calls")))
+    repeats = f"{settings.processes} processes with {settings.repeats} repeats each, in turn with the other variants"
+    one_row = f"{calls} calls of one row; {repeats}"
+    batched = f"batches of {settings.batch_rows} rows, one after the other, {settings.repeat_seconds:g} s a repeat; {repeats}"
+    pairs = zip(taken.groups("p50_ms"), original.groups("p50_ms"), strict=True)
+    ratios = [[ours / theirs for ours, theirs in zip(*pair, strict=True)] for pair in pairs]
     return [
-        figure("p50_ms", "ms", [one["p50_ms"] for one in timed[name]], f"median of {one_row}"),
-        figure("p99_ms", "ms", [one["p99_ms"] for one in timed[name]], f"99th percentile of {one_row}"),
-        figure("throughput_rps", "rows/s", [one["throughput_rps"] for one in timed[name]], batched),
+        figure("p50_ms", "ms", taken.groups("p50_ms"), f"median of {one_row}"),
+        figure("p99_ms", "ms", taken.groups("p99_ms"), f"99th percentile of {one_row}"),
+        figure("throughput_rps", "rows/s", taken.groups("throughput_rps"), batched),
         figure("latency_ratio", "x", ratios, "median latency over the original's in the same repeat"),
     ]
 
@@ -137,12 +108,6 @@ def _right(hits: int, hits_original: int, count: int, output: str) -> list[Figur
         kept = 100 * hits / hits_original
         figures.append(exact("accuracy_kept_percent", "%", kept, f"{hits} rows right, {hits_original} by the original"))
     return figures
-
-
-def _predict(bench: Bench, folder: Path, name: str) -> dict[str, Array]:
-    result = folder / f"outputs-{name}.npz"
-    bench.ask("predict", data=str(folder / "all.npz"), result=str(result))
-    return rows.read(result)
 
 
 __all__ = ["accuracy", "choose", "exact", "gates", "judge", "machine", "run", "share", "verdict"]

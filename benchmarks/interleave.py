@@ -83,9 +83,7 @@ def main() -> int:
         for _ in range(ROUNDS):
             for way, (processes, in_turn) in WAYS.items():
                 made[way].append(figure("latency_ratio", "x", round_of(folder, processes, in_turn=in_turn), way))
-    print(
-        f"the same model against itself, {ROUNDS} rounds of {REPEATS} repeats, neighbours from half-time on; the true ratio is 1"
-    )
+    print(f"a model against itself, {ROUNDS} rounds of {REPEATS} repeats, neighbours from half-time on; the true ratio is 1")
     for way, figures in made.items():
         off = [100 * abs(one.median - 1) for one in figures]
         held = sum(one.low <= 1 <= one.high for one in figures)

@@ -17,6 +17,7 @@ from shipworthy.records import Finding, Served, Shipment
 from shipworthy.settings import Settings
 
 WIDTH_WITHOUT_TERMINAL = 120
+WIDEST = 1000
 STYLES = {"ships": "bold green", "refused": "dim", "passed": "", "unjudged": ""}
 SEVERITIES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
@@ -62,8 +63,12 @@ def _field(console: Console, shipment: Shipment) -> None:
     for column in content.columns:
         table.add_column(column.header, justify=column.align, no_wrap=True)
     for row in content.rows:
-        table.add_row(*map(escape, row.cells), style=STYLES[row.state])
-    console.print(table)
+        *cells, verdict = row.cells
+        # What a variant was refused for stands below the table, with the limit and the figure.
+        table.add_row(*map(escape, cells), verdict.partition(":")[0], style=STYLES[row.state])
+    # A terminal too narrow wraps the lines: a table that fits would lose digits.
+    needed = console.measure(table, options=console.options.update(width=WIDEST)).maximum
+    console.print(table, width=needed, crop=False, no_wrap=True)
     if shipment.measured is None:
         for variant in shipment.optimized.variants:
             console.print(f"  {variant.name:<24}{escape(variant.path)}")

@@ -64,6 +64,12 @@ class Failed(ShipworthyError):
     """The call was right and we could not carry it out. Exit code 3, HTTP 500."""
 
 
+class Unavailable(Failed):
+    """Right and possible, but not now: too much waits, or the caller's time is up. Exit code 3, HTTP 503."""
+
+    http_status = 503
+
+
 class StorageFailed(Failed):
     """The disk is full, or a folder cannot be written: nothing else will work either. Exit code 3, HTTP 500."""
 

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench docs clean
+.PHONY: demo test lint bench bench-tools peers docs clean
 
 demo: $(VENV)/.demo  ## install, ship the digits model, print the evidence, leave a release
 	$(BIN)/shipworthy ship examples/digits
@@ -21,11 +21,21 @@ lint: $(VENV)/.dev  ## style, types, and pages that are made from the code
 bench: $(VENV)/.dev  ## the benchmarks; each script answers one question
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
+bench-tools:  ## the clients that benchmarks/serve.py loads servers with; Debian and its kin, as root
+	apt-get install --yes --quiet wrk nghttp2-client
+
+peers: $(patsubst benchmarks/peers/%/requirements.txt,.peers/%/.made,$(wildcard benchmarks/peers/*/requirements.txt))  ## other servers to compare with; --keep-going where one does not install
+
+.peers/%/.made: benchmarks/peers/%/requirements.txt
+	$(PYTHON) -m venv .peers/$*
+	.peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 docs: $(VENV)/.dev  ## write the pages that are made from the code
 	$(BIN)/python docs/generate.py
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .shipworthy .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) .peers .shipworthy .mypy_cache .pytest_cache .ruff_cache .coverage
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

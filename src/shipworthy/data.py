@@ -68,11 +68,15 @@ def read(path: Path, signature: Signature, names: Mapping[str, str] | None = Non
 
 
 def made_up(signature: Signature, rows: int) -> Dataset:
-    """``rows`` rows of fixed pseudo-random numbers that fit the signature: enough for timing, never for accuracy."""
+    """``rows`` rows of fixed pseudo-random numbers that fit the signature: enough for timing, never for accuracy.
+
+    A first dimension that is not free stays as it is, other free dimensions are 1.
+    """
     generator = np.random.default_rng(0)
     inputs: dict[str, Array] = {}
     for spec in signature.inputs:
-        shape = (rows, *(1 if n is None else n for n in spec.shape[1:]))
+        free = (rows, *(1 for _ in spec.shape[1:]))
+        shape = tuple(least if n is None else n for n, least in zip(spec.shape, free, strict=False))
         if spec.dtype == "str":
             inputs[spec.name] = np.full(shape, "a", dtype=object)
         elif np.issubdtype(np.dtype(spec.dtype), np.floating):

@@ -8,10 +8,11 @@ from pathlib import Path
 from shipworthy import records
 from shipworthy.errors import Refused
 from shipworthy.files import file_digest
-from shipworthy.records import Measured, Target
+from shipworthy.records import Evidence, Measured, Target
 from shipworthy.release import bundle
 from shipworthy.release.registry import SqliteRegistry
-from shipworthy.serve.server import ServedModel
+from shipworthy.serve.plan import Cost
+from shipworthy.serve.worker import ServedModel
 from shipworthy.settings import FILE_NAME, RolloutSettings, Settings, for_model, read
 from shipworthy.workspace import Workspace
 
@@ -57,5 +58,12 @@ def _of_registry(name: str, which: str, workspace: Path) -> ServedModel:
 
 def _of_bundle(folder: Path, manifest: records.Bundle, version: int, digest: str) -> ServedModel:
     measured = records.decode(Measured, (folder / "evidence.json").read_bytes())
-    target = next((one.target for one in measured.evidence if one.variant == manifest.variant), Target())
-    return ServedModel(manifest.name, version, folder / bundle.MODEL, target, digest)
+    evidence = next((one for one in measured.evidence if one.variant == manifest.variant), None)
+    target = evidence.target if evidence else Target()
+    return ServedModel(manifest.name, version, folder / bundle.MODEL, target, digest, _cost(evidence))
+
+
+def _cost(evidence: Evidence | None) -> Cost | None:
+    """What a run costs, as it was measured: how the model is served follows from that."""
+    row, batched = (evidence.figure(name) if evidence else None for name in ("p50_ms", "throughput_rps"))
+    return Cost(row.median, batched.median) if row and batched else None

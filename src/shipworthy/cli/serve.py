@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import click
 
-from shipworthy import child
 from shipworthy.cli import options
+
+MOST_WORKERS = 1024
 
 
 @click.command("serve")
@@ -20,6 +22,8 @@ from shipworthy.cli import options
 @options.workspace
 @options.as_json
 @options.debug
+@click.option("--workers", default="auto", help="Processes: auto is one a core for short runs, one for long ones.")
+@click.option("--no-tune", is_flag=True, help="Do not measure a run at load where no evidence tells its cost.")
 @click.option("--stop-with-parent", is_flag=True, hidden=True, help="End when standard input closes.")
 def command(
     what: str,
@@ -28,6 +32,8 @@ def command(
     changes: tuple[str, ...],
     workspace: Path,
     as_json: bool,  # noqa: FBT001
+    workers: str,
+    no_tune: bool,  # noqa: FBT001
     stop_with_parent: bool,  # noqa: FBT001
 ) -> None:
     """Answer predictions over HTTP until told to stop.
@@ -35,8 +41,8 @@ def command(
     WHAT is a release (digits, digits@champion, digits@3), a bundle folder, a folder with a shipworthy.toml whose release
     is meant, or an .onnx file.
     """
-    if stop_with_parent:
-        child.exit_with_parent()
+    # Numpy's own threads would do nothing here but take memory; it reads this when it is imported.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     overrides = options.read_changes(changes)
     if host is not None:
@@ -56,4 +62,11 @@ def command(
         click.echo(f"serving {model.name} version {model.version} on {url}; Ctrl-C stops it")
         click.echo(f"try:  curl {url}/v2/models/{model.name}")
 
-    server.run([model], settings.serve, announce)
+    count = None if workers == "auto" else _count(workers)
+    server.run([model], settings.serve, announce, workers=count, tunes=not no_tune, stop_on_eof=stop_with_parent)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
+        raise click.UsageError(f"--workers is 'auto' or a number from 1 to {MOST_WORKERS}, and got '{text}'")
+    return int(text)

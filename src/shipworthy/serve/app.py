@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
@@ -21,23 +19,16 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from shipworthy.errors import Failed, NotFound, Refused, ShipworthyError
-from shipworthy.protocols import Runner
+from shipworthy.errors import Failed, Refused, ShipworthyError, Unavailable
+from shipworthy.protocols import Array
 from shipworthy.serve import oip
+from shipworthy.serve.batcher import Job
+from shipworthy.serve.catalog import Catalog, Live
+from shipworthy.serve.wording import sentence
 
 LINGER_SECONDS = 1.0
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Live:
-    """A loaded model under a name and a version; ``bundle`` is the digest of what it came from, or empty."""
-
-    name: str
-    version: int
-    bundle: str
-    runner: Runner
 
 
 class TooLarge(Refused):
@@ -83,9 +74,9 @@ class Closing(Json):
         await send({"type": "http.response.body", "body": b""})
 
 
-def build(models: Mapping[str, Mapping[int, Live]], body_limit_bytes: int) -> Starlette:
-    """The application that serves ``models`` (by name, then version), with request bodies up to a limit."""
-    endpoints = Endpoints(models, body_limit_bytes)
+def build(catalog: Catalog, body_limit_bytes: int) -> Starlette:
+    """The application that serves what is in the catalog, with request bodies up to a limit."""
+    endpoints = Endpoints(catalog, body_limit_bytes)
     model = "/v2/models/{name}"
     routes = [
         Route("/v2", endpoints.server),
@@ -114,8 +105,8 @@ def build(models: Mapping[str, Mapping[int, Live]], body_limit_bytes: int) -> St
 class Endpoints:
     """One method a route."""
 
-    def __init__(self, models: Mapping[str, Mapping[int, Live]], body_limit_bytes: int) -> None:
-        self._models = models
+    def __init__(self, catalog: Catalog, body_limit_bytes: int) -> None:
+        self._catalog = catalog
         self._body_limit_bytes = body_limit_bytes
 
     async def server(self, _request: Request) -> Response:
@@ -132,7 +123,7 @@ class Endpoints:
 
     async def list_models(self, _request: Request) -> Response:
         """The names of all models."""
-        return Json({"models": list(self._models)})
+        return Json({"models": self._catalog.names()})
 
     async def model(self, request: Request) -> Response:
         """Metadata of one model."""
@@ -141,7 +132,7 @@ class Endpoints:
         return Json(
             {
                 "name": live.name,
-                "versions": [str(version) for version in sorted(self._models[live.name])],
+                "versions": [str(one.version) for one in self._catalog.versions(live.name)],
                 "platform": "onnxruntime_onnx",
                 "inputs": [oip.describe(spec) for spec in signature.inputs],
                 "outputs": [oip.describe(spec) for spec in signature.outputs],
@@ -154,29 +145,21 @@ class Endpoints:
         return Json({"name": self._find(request).name, "ready": True})
 
     async def infer(self, request: Request) -> Response:
-        """Answer one request; everything that takes time happens in a thread."""
+        """Answer one request that the fast lane left: chunked, pipelined, of an unusual client."""
         live = self._find(request)
         encoding = request.headers.get("content-encoding", "identity")
         if encoding != "identity":
             raise Unsupported("compressed bodies are not read", found=encoding[:100], expected="a body as it is")
         body = await self._read(request)
         header_length = oip.read_length(request.headers.get(oip.LENGTH_HEADER), len(body))
-        answer, json_bytes = await asyncio.to_thread(_infer, live, body, header_length)
+        wanted = oip.parse(body, header_length, live.signature)
+        answer, json_bytes = oip.answer(wanted, live.name, str(live.version), await _outputs(live, wanted))
         if json_bytes is None:
             return Response(answer, media_type="application/json")
         return Response(answer, media_type="application/octet-stream", headers={oip.LENGTH_HEADER: str(json_bytes)})
 
     def _find(self, request: Request) -> Live:
-        name = request.path_params["name"]
-        if name not in self._models:
-            raise NotFound(f"there is no model '{name[:100]}'", expected="one of: " + ", ".join(self._models))
-        versions = self._models[name]
-        wanted = request.path_params.get("version", str(max(versions)))
-        for version, live in versions.items():
-            if str(version) == wanted:
-                return live
-        known = ", ".join(str(version) for version in sorted(versions))
-        raise NotFound(f"model '{name}' has no version '{wanted[:100]}'", expected="one of: " + known)
+        return self._catalog.find(request.path_params["name"], request.path_params.get("version", ""))
 
     async def _read(self, request: Request) -> bytes:
         """The body; reading stops where it passes the limit, whatever its headers say."""
@@ -199,18 +182,33 @@ class Endpoints:
         return b"".join(chunks)
 
 
-def _infer(live: Live, body: bytes, header_length: int | None) -> tuple[bytes, int | None]:
-    request = oip.parse(body, header_length, live.runner.signature)
-    return oip.answer(request, live.name, str(live.version), live.runner.run(request.inputs))
+async def _outputs(live: Live, wanted: oip.Request) -> dict[str, Array]:
+    """What the model gives, through its queue."""
+    answered: asyncio.Future[dict[str, Array]] = asyncio.get_running_loop().create_future()
+
+    def done(outputs: dict[str, Array] | None, error: ShipworthyError | None) -> None:
+        if answered.done():
+            return
+        if outputs is None:
+            answered.set_exception(error or Failed("the model gave no answer"))
+        else:
+            answered.set_result(outputs)
+
+    job = Job(wanted.inputs, wanted.rows, done, wanted.deadline_ns(), wanted.priority)
+    live.submit(job)
+    try:
+        return await answered
+    except asyncio.CancelledError:
+        job.cancelled = True
+        raise
 
 
 async def _ours(request: Request, error: ShipworthyError) -> Response:
     if isinstance(error, Failed):
         log.error("%s %s: %s", request.method, request.url.path, error)
     kind = Closing if isinstance(error, TooLarge | Unsupported) else Json
-    labels = {"error": "", "found": "found: ", "expected": "expected: ", "next": "do next: "}
-    text = "; ".join(labels[key] + part for key, part in error.as_dict().items())
-    return kind({"error": text}, status_code=error.http_status)
+    headers = {"retry-after": "1"} if isinstance(error, Unavailable) else None
+    return kind({"error": sentence(error)}, status_code=error.http_status, headers=headers)
 
 
 async def _of_http(request: Request, error: HTTPException) -> Response:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from shipworthy.errors import NotFound
 from shipworthy.protocols import Runner
 from shipworthy.records import Signature
 from shipworthy.serve.batcher import Batcher, Job
+from shipworthy.serve.quick import Quick
 from shipworthy.serve.statistics import Statistics
 
 
@@ -26,6 +28,11 @@ class Live:
     def signature(self) -> Signature:
         """What the model takes and gives."""
         return self.runner.signature
+
+    @cached_property
+    def quick(self) -> Quick:
+        """Reads and answers the common requests of REST."""
+        return Quick(self.name, str(self.version), self.signature)
 
     def submit(self, job: Job) -> None:
         """Hand a request to the model's queue."""

@@ -8,6 +8,7 @@ error, and an answer that holds NaN or infinity but must be JSON is a failure th
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,11 +30,21 @@ _NO_DATA = msgspec.Raw()
 
 @dataclass(frozen=True)
 class Request:
-    """A request as the model takes it: arrays in the signature's dtypes, and output to whether it is wanted as bytes."""
+    """A request as the model takes it: arrays in the signature's dtypes, and output to whether it is wanted as bytes.
+
+    ``rows`` is the first dimension, where that is free, else 1; ``timeout_us`` 0 is none, ``priority`` 0 the default.
+    """
 
     inputs: dict[str, Array]
     outputs: dict[str, bool]
     id: str | None = None
+    rows: int = 1
+    timeout_us: int = 0
+    priority: int = 0
+
+    def deadline_ns(self) -> int:
+        """When the caller's patience ends, of ``time.monotonic_ns``; 0: never."""
+        return time.monotonic_ns() + 1000 * self.timeout_us if self.timeout_us else 0
 
 
 class _Tensor(msgspec.Struct, omit_defaults=True):
@@ -104,8 +115,9 @@ def parse(body: bytes, header_length: int | None, signature: Signature) -> Reque
         )
     for entry in ask.inputs:
         _refuse_misfit(entry, specs[entry.name])
-    _refuse_unequal_rows(ask.inputs, specs)
-    return Request(_arrays(ask.inputs, tail), _wanted(ask, signature), ask.id)
+    rows = _rows(ask.inputs, specs)
+    timeout_us, priority = (_whole(ask.parameters, key) for key in ("timeout", "priority"))
+    return Request(_arrays(ask.inputs, tail), _wanted(ask, signature), ask.id, rows, timeout_us, priority)
 
 
 def answer(request: Request, model_name: str, model_version: str, outputs: Arrays) -> tuple[bytes, int | None]:
@@ -258,8 +270,8 @@ def _refuse_bad_shape(entry: _Tensor) -> None:
         )
 
 
-def _refuse_unequal_rows(entries: list[_Tensor], specs: Mapping[str, TensorSpec]) -> None:
-    """Rows lie along the first axis of every input: where that is free, all inputs have as many."""
+def _rows(entries: list[_Tensor], specs: Mapping[str, TensorSpec]) -> int:
+    """Rows lie along the first axis of every input: where that is free, all inputs have as many, and at least one."""
     rows = {entry.name: entry.shape[0] for entry in entries if entry.shape and specs[entry.name].shape[0] is None}
     if len(set(rows.values())) > 1:
         raise Refused(
@@ -267,6 +279,17 @@ def _refuse_unequal_rows(entries: list[_Tensor], specs: Mapping[str, TensorSpec]
             found=", ".join(f"'{name}' {count}" for name, count in rows.items())[:500],
             expected="the same first dimension everywhere",
         )
+    if 0 in rows.values():
+        raise Refused(f"tensor '{next(iter(rows))}' has no rows", expected="a first dimension of at least 1")
+    return next(iter(rows.values()), 1)
+
+
+def _whole(parameters: Parameters, key: str) -> int:
+    """A parameter of the request that counts (``timeout`` in µs, ``priority``); 0 without it."""
+    value = (parameters or {}).get(key, 0)
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise Refused(f"the parameter {key} is wrong", found=str(value)[:100], expected="a whole number, 0 or more")
+    return value
 
 
 def _wanted(ask: _Ask, signature: Signature) -> dict[str, bool]:
@@ -313,4 +336,7 @@ def _parse_raw(body: bytes, signature: Signature) -> Request:
         shape[free[-1]] = len(body) // max(1, row_bytes)
     datatype = tensors.DATATYPES[spec.dtype]
     array = tensors.from_blob(spec.name, datatype, tuple(shape), blob)
-    return Request({spec.name: array}, dict.fromkeys((output.name for output in signature.outputs), True))
+    if spec.shape and spec.shape[0] is None and not array.shape[0]:
+        raise Refused(f"tensor '{spec.name}' has no rows", found="an empty body", expected="at least one row")
+    rows = array.shape[0] if spec.shape and spec.shape[0] is None else 1
+    return Request({spec.name: array}, dict.fromkeys((output.name for output in signature.outputs), True), rows=rows)

@@ -1,98 +1,64 @@
-"""The process of the server: binds the address, loads and warms the models, answers until it is told to stop."""
+"""The server: binds the address and runs the workers until it is told to stop."""
 
 from __future__ import annotations
 
 import errno
 import ipaddress
 import logging
-import math
+import os
 import socket
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from types import FrameType
 
-import uvicorn
-
-from shipworthy import data
-from shipworthy.errors import Refused, ShipworthyError
-from shipworthy.protocols import Array
-from shipworthy.records import Signature, Target, TensorSpec
-from shipworthy.serve import app
+from shipworthy.errors import Refused
+from shipworthy.serve.supervisor import Supervisor
+from shipworthy.serve.worker import ServedModel, Work
 from shipworthy.settings import ServeSettings
 
 BACKLOG = 2048
-# Longer than the minute for which load balancers keep idle connections: they must be the first to close one.
-KEEP_ALIVE_SECONDS = 75
-STOP_SECONDS = 30
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ServedModel:
-    """What to serve: a model's file under a name and a version; ``bundle`` is the digest of the bundle it lies in."""
-
-    name: str
-    version: int
-    path: Path
-    target: Target
-    bundle: str = ""
-
-
-def run(models: Sequence[ServedModel], settings: ServeSettings, announce: Callable[[str], None]) -> None:
+def run(
+    models: Sequence[ServedModel],
+    settings: ServeSettings,
+    announce: Callable[[str], None],
+    *,
+    workers: int | None = None,
+    tunes: bool = True,
+    stop_on_eof: bool = False,
+) -> None:
     """Serve ``models`` until SIGTERM or SIGINT, then answer what was asked and return.
 
     Args:
         models: at least one; several may share a name.
         settings: address, port (0: a free one) and limits.
         announce: called with the URL once every model is loaded and requests are answered.
+        workers: processes; ``None``: one a core for models whose run is short, one for others.
+        tunes: whether the cost of a run that no evidence tells is measured at load.
+        stop_on_eof: stop, too, when standard input closes.
 
     Raises:
         Refused: the address or port cannot be had, or a model cannot be loaded.
     """
     if not models:
         raise Refused("there is nothing to serve", next="name at least one model")
+    named = [(model.name, model.version) for model in models]
+    for name, version in named:
+        if named.count((name, version)) > 1:
+            raise Refused(f"model '{name}' version {version} is named twice", next="name each once")
     with bind(settings.host, settings.port) as listener:
-        application = app.build(load(models), int(settings.body_limit_mb * 1e6))
-        _listen(listener, settings)
         host, port = listener.getsockname()[:2]
         if not ipaddress.ip_address(host).is_loopback:
             log.warning("other machines can reach this server, and it asks nobody for a key (host %s)", host)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        config = uvicorn.Config(
-            application,
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_SECONDS,
-            timeout_graceful_shutdown=STOP_SECONDS,
-        )
-        Server(config, lambda: announce(url)).run(sockets=[listener])
+        work = Work(models, settings, len(os.sched_getaffinity(0)), tunes)
 
+        def ready() -> None:
+            _listen(listener, settings)  # only now: until it listens, callers are refused, not kept waiting
+            announce(url)
 
-class Server(uvicorn.Server):
-    """uvicorn's server that says when it answers, and ends with exit code 0 when a signal stops it."""
-
-    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._ready = ready
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start to accept, then say so."""
-        await super().startup(sockets)
-        self._ready()
-
-    def handle_exit(self, _sig: int, _frame: FrameType | None) -> None:
-        """Stop after what was asked is answered; on a second signal, at once."""
-        self.force_exit = self.should_exit
-        self.should_exit = True
+        Supervisor(work, listener, workers, ready).run(stop_on_eof=stop_on_eof)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -116,43 +82,10 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
-def load(models: Sequence[ServedModel]) -> dict[str, dict[int, app.Live]]:
-    """The models by name and version, each loaded and run once.
-
-    Raises:
-        Refused: a file is missing or broken, or a name and version is given twice.
-    """
-    from shipworthy.backends.onnxruntime import OnnxRuntimeRunner  # noqa: PLC0415  # heavy
-
-    loaded: dict[str, dict[int, app.Live]] = {}
-    for model in models:
-        versions = loaded.setdefault(model.name, {})
-        if model.version in versions:
-            raise Refused(f"model '{model.name}' version {model.version} is named twice", next="name each once")
-        runner = OnnxRuntimeRunner(model.path, model.target)
-        try:
-            runner.run(example(runner.signature))
-        except ShipworthyError as error:
-            # Made-up values may be outside what the model takes; that says nothing about real ones.
-            log.warning("model '%s' was not warmed up: made-up rows do not suit it: %s", model.name, error)
-        versions[model.version] = app.Live(model.name, model.version, model.bundle, runner)
-    return loaded
-
-
-def example(signature: Signature) -> dict[str, Array]:
-    """Made-up inputs of exactly the signature's shapes, each free dimension 1."""
-    inputs: dict[str, Array] = {}
-    for spec in signature.inputs:
-        shape = tuple(1 if n is None else n for n in spec.shape)
-        flat = TensorSpec(name=spec.name, dtype=spec.dtype, shape=(None,))
-        made = data.made_up(Signature(inputs=(flat,), outputs=()), math.prod(shape))
-        inputs[spec.name] = made.inputs[spec.name].reshape(shape)
-    return inputs
-
-
 def _listen(listener: socket.socket, settings: ServeSettings) -> None:
     try:
         listener.listen(BACKLOG)
+        listener.setblocking(False)
     except OSError as error:  # another process that bound the port in the same moment listens already
         raise _unusable(settings.host, settings.port, error) from None
 
@@ -169,3 +102,6 @@ def _unusable(host: str, port: int, error: OSError | UnicodeError) -> Refused:
     else:
         what, mend = f"cannot listen on {host} port {port}", "--host must be an address of this machine"
     return Refused(what, found=f"{host}: {said}", expected="an address and a free port of this machine", next=mend)
+
+
+__all__ = ["ServedModel", "bind", "run"]

@@ -1,0 +1,437 @@
+"""TensorFlow Serving over REST: where a request goes, its messages, and the answers. Pure.
+
+``predict`` takes rows (``instances``) or columns (``inputs``); ``classify`` and ``regress`` take ``examples``. Values are
+nested as the tensor is; a text may stand as ``{"b64": …}``. Beyond JSON, the bare tokens ``NaN``, ``Infinity`` and
+``-Infinity`` are read and written, as that server does. A common request is read in one typed pass; one that fails it
+and holds such a token or a ``b64`` is read again by the standard library.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+from urllib.parse import unquote
+
+import msgspec
+import numpy as np
+from msgspec import UNSET
+
+from shipworthy.errors import Failed, Refused
+from shipworthy.protocols import Array, Arrays
+from shipworthy.records import Signature, TensorSpec
+
+SIGNATURE_NAME = "serving_default"
+DATATYPES = {
+    "bool": "DT_BOOL",
+    "uint8": "DT_UINT8",
+    "uint16": "DT_UINT16",
+    "uint32": "DT_UINT32",
+    "uint64": "DT_UINT64",
+    "int8": "DT_INT8",
+    "int16": "DT_INT16",
+    "int32": "DT_INT32",
+    "int64": "DT_INT64",
+    "float16": "DT_HALF",
+    "float32": "DT_FLOAT",
+    "float64": "DT_DOUBLE",
+    "str": "DT_STRING",
+}
+
+Verb = Literal["predict", "classify", "regress", "status", "metadata"]
+
+_WHICH = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
+_POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_WHICH}:(?P<verb>classify|regress|predict)", re.IGNORECASE)
+_GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_WHICH}(?:/(?P<verb>metadata))?", re.IGNORECASE)
+_LONGEST_VERSION = 19  # digits of the largest 64-bit number
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a URL means: a verb of a model, and which version (both empty: not said; at most one is filled)."""
+
+    verb: Verb
+    name: str
+    version: str = ""
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request as the model takes it: arrays in the signature's dtypes, and whether it came in rows.
+
+    ``rows`` is the first dimension, where that is free, else 1.
+    """
+
+    inputs: dict[str, Array]
+    rows: int
+    by_row: bool = True
+
+
+def read_place(method: str, path: str) -> Place:
+    """What a method and a path, as they came (percent-encoded, no query), ask for; the case of fixed words is free.
+
+    Version 0 is no version: so clients say that they name none.
+
+    Raises:
+        Refused: no route has this form, or no model is named; that is a 400 in this protocol.
+    """
+    match = (_POST if method == "POST" else _GET).fullmatch(path) if method in {"POST", "GET"} else None
+    if match is None:
+        raise Refused(
+            f"malformed request: {method[:20]} {path[:200]}",
+            expected="POST /v1/models/NAME[/versions/N|/labels/LABEL]:(predict|classify|regress), "
+            "or GET /v1/models/NAME[/versions/N|/labels/LABEL][/metadata]",
+        )
+    parts = match.groupdict(default="")
+    version = parts["version"].lstrip("0")
+    if len(version) > _LONGEST_VERSION:
+        raise Refused("the version is not a number that fits 64 bits", found=version[:100])
+    if not parts["name"]:
+        raise Refused("Missing model name in request.", expected="GET /v1/models/NAME")
+    verb = cast("Verb", parts["verb"].lower() or "status")
+    return Place(verb, unquote(parts["name"]), version, unquote(parts["label"]))
+
+
+def parse_predict(body: bytes, signature: Signature) -> Request:
+    """The request in ``body``, as JSON of ``predict``.
+
+    Raises:
+        Refused: whatever is wrong with it; the message names the tensor or the place, what was found and expected.
+    """
+    ask = _decode(body, _messages(_key(signature))[0], signature)
+    by_row = ask.instances is not UNSET
+    if by_row == (ask.inputs is not UNSET):
+        raise Refused(
+            "the body has " + ("both 'instances' and 'inputs'" if by_row else "neither 'instances' nor 'inputs'"),
+            expected="one of them: 'instances' (rows) or 'inputs' (columns)",
+        )
+    columns = _of_rows(ask.instances, signature) if by_row else _of_columns(ask.inputs, signature)
+    arrays = {spec.name: _array(spec, values) for spec, values in zip(signature.inputs, columns, strict=True)}
+    return Request(arrays, _rows(arrays, signature), by_row)
+
+
+def answer_predict(request: Request, outputs: Arrays) -> bytes:
+    """The body that answers ``request``; a single output goes without its name.
+
+    Raises:
+        Refused: rows were asked for, but the outputs differ in their number of rows.
+        Failed: an output holds text that is not Unicode.
+    """
+    if request.by_row and len({array.shape[0] if array.shape else None for array in outputs.values()} | {request.rows}) > 1:
+        raise Refused(
+            "the outputs do not have a row for each instance",
+            found=", ".join(f"'{name}' {list(array.shape)}" for name, array in outputs.items())[:500],
+            expected=f"{request.rows} rows everywhere",
+            next="ask in columns: 'inputs' in place of 'instances'",
+        )
+    values = {name: _values(name, array) for name, array in outputs.items()}
+    key = "predictions" if request.by_row else "outputs"
+    if len(values) == 1:
+        return _encode(key, next(iter(values.values())), outputs)
+    if request.by_row:
+        return _encode(key, [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)], outputs)
+    return _encode(key, values, outputs)
+
+
+def parse_classify(body: bytes, signature: Signature) -> Request:
+    """The request in ``body``, as JSON of ``classify``; features are the model's inputs.
+
+    Raises:
+        Refused: the model has no scores to classify by, or the request is wrong; the message says where.
+    """
+    _scores(signature)
+    return _parse_examples(body, signature)
+
+
+def answer_classify(signature: Signature, outputs: Arrays) -> bytes:
+    """The body with a list of [label, score] for each row; a model that gives no texts has empty labels.
+
+    Raises:
+        Refused: the model has no scores to classify by.
+        Failed: a label is not Unicode.
+    """
+    scores = _scores(signature)
+    shape = outputs[scores.name].shape
+    texts = [spec.name for spec in signature.outputs if spec.dtype == "str" and outputs[spec.name].shape == shape]
+    labels = outputs[texts[0]] if texts else np.full(shape, "", dtype=object)
+    pairs = zip(labels.tolist(), outputs[scores.name].tolist(), strict=True)
+    results = [[[label, score] for label, score in zip(*row, strict=True)] for row in pairs]
+    return _encode("results", results, outputs)
+
+
+def parse_regress(body: bytes, signature: Signature) -> Request:
+    """The request in ``body``, as JSON of ``regress``; features are the model's inputs.
+
+    Raises:
+        Refused: the model has no single number a row, or the request is wrong; the message says where.
+    """
+    _number_a_row(signature)
+    return _parse_examples(body, signature)
+
+
+def answer_regress(signature: Signature, outputs: Arrays) -> bytes:
+    """The body with one number for each row.
+
+    Raises:
+        Refused: the model has no single number a row.
+    """
+    numbers = outputs[_number_a_row(signature).name]
+    return _encode("results", numbers.ravel().tolist(), outputs)
+
+
+def status_body(versions: Sequence[int]) -> bytes:
+    """The status of the versions that are served: each is available."""
+    fine = {"error_code": "OK", "error_message": ""}
+    return msgspec.json.encode(
+        {"model_version_status": [{"version": str(n), "state": "AVAILABLE", "status": fine} for n in versions]}
+    )
+
+
+def metadata_body(name: str, version: int, signature: Signature) -> bytes:
+    """The signature as that server's metadata shows it (the JSON of its ``SignatureDefMap``)."""
+    definition = {
+        "inputs": {spec.name: _describe(spec) for spec in signature.inputs},
+        "outputs": {spec.name: _describe(spec) for spec in signature.outputs},
+        "method_name": "tensorflow/serving/predict",
+    }
+    return msgspec.json.encode(
+        {
+            "model_spec": {"name": name, "signature_name": "", "version": str(version)},
+            "metadata": {"signature_def": {"signature_def": {SIGNATURE_NAME: definition}}},
+        }
+    )
+
+
+def _describe(spec: TensorSpec) -> dict[str, Any]:
+    sizes = [{"size": str(-1 if n is None else n), "name": ""} for n in spec.shape]
+    return {"name": spec.name, "dtype": DATATYPES[spec.dtype], "tensor_shape": {"dim": sizes, "unknown_rank": False}}
+
+
+# ---------------------------------------------------------------- messages
+
+_SCALARS: dict[str, Any] = {"b": bool, "u": int, "i": int, "f": float, "U": str}
+_Key = tuple[tuple[str, str, int], ...]
+_Messages = tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]
+
+
+def _key(signature: Signature) -> _Key:
+    return tuple((spec.name, spec.dtype, len(spec.shape)) for spec in signature.inputs)
+
+
+@functools.lru_cache(maxsize=256)
+def _messages(key: _Key) -> _Messages:
+    """Decoders of ``predict`` and of ``classify`` and ``regress`` for inputs of these names, dtypes and ranks."""
+    scalars = [_SCALARS[np.dtype(dtype).kind] for _, dtype, _ in key]
+    whole = [_nested(scalar, rank) for scalar, (_, _, rank) in zip(scalars, key, strict=True)]
+    one_row = [_nested(scalar, max(0, rank - 1)) for scalar, (_, _, rank) in zip(scalars, key, strict=True)]
+    names = [name for name, _, _ in key]
+    row = _struct("Row", names, one_row, strict=True)
+    columns = _struct("Columns", names, whole)  # that server passes over names it does not know here
+    example = _struct("Example", names, [_either(s, list[s], UNSET) for s in scalars], strict=True)  # type: ignore[valid-type]
+    instances = _either(one_row[0], row) if len(key) == 1 else row
+    inputs = _either(whole[0], columns) if len(key) == 1 else columns
+    signature_name = ("signature_name", str, "")
+    predict = [signature_name, _optional("instances", list[instances]), _optional("inputs", inputs)]
+    examples = [signature_name, _optional("context", example), ("examples", list[example])]
+    return msgspec.json.Decoder(msgspec.defstruct("Predict", predict)), msgspec.json.Decoder(
+        msgspec.defstruct("Examples", examples)
+    )
+
+
+def _nested(kind: Any, depth: int) -> Any:
+    for _ in range(depth):
+        kind = list[kind]
+    return kind
+
+
+def _either(*kinds: Any) -> Any:
+    union = kinds[0]
+    for kind in kinds[1:]:
+        union |= msgspec.UnsetType if kind is UNSET else kind
+    return union
+
+
+def _optional(name: str, kind: Any) -> tuple[str, Any, Any]:
+    return (name, _either(kind, UNSET), UNSET)
+
+
+def _struct(title: str, names: Sequence[str], kinds: Sequence[Any], *, strict: bool = False) -> Any:
+    """A struct with a field ``f0``, ``f1``… for each name; one whose kind allows to be unset is optional."""
+    fields = []
+    for index, (name, kind) in enumerate(zip(names, kinds, strict=True)):
+        default = UNSET if msgspec.UnsetType in getattr(kind, "__args__", ()) else msgspec.NODEFAULT
+        fields.append((f"f{index}", kind, msgspec.field(name=name, default=default)))
+    try:
+        return msgspec.defstruct(title, fields, forbid_unknown_fields=strict)
+    except ValueError:
+        raise Refused(
+            "an input of this model has a name that this protocol's messages cannot hold",
+            found=", ".join(map(repr, names))[:500],
+            next="rename the input, or use the Open Inference Protocol",
+        ) from None
+
+
+def _decode(body: bytes, decoder: msgspec.json.Decoder[Any], signature: Signature) -> Any:
+    try:
+        try:
+            ask = decoder.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            if not (b"b64" in body or b"NaN" in body or b"Infinity" in body):
+                raise
+            plain = json.loads(str(body, "utf-8"), object_hook=_text, parse_float=_finite)
+            ask = msgspec.convert(plain, decoder.type)
+    except (ValueError, RecursionError) as error:  # of Unicode, of JSON, of base64, of msgspec: all are ValueErrors
+        raise Refused(
+            "the body is not a message that this model takes",
+            found=str(error)[:300],
+            expected="a JSON object as TensorFlow Serving's REST interface has it, for inputs "
+            + "; ".join(map(str, signature.inputs))[:500],
+        ) from None
+    if ask.signature_name not in {"", SIGNATURE_NAME}:
+        raise Refused(f"there is no signature '{ask.signature_name[:100]}'", expected=f"'{SIGNATURE_NAME}', or none")
+    return ask
+
+
+def _text(plain: dict[str, Any]) -> Any:
+    """An object of JSON; when it stands for a text in base64, that text."""
+    if len(plain) != 1 or not isinstance(plain.get("b64"), str):
+        return plain
+    coded = plain["b64"]
+    return str(base64.b64decode(coded + "=" * (-len(coded) % 4), validate=True), "utf-8")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError(f"the number {digits[:50]} is out of range")
+    return number
+
+
+# ---------------------------------------------------------------- arrays
+
+
+def _of_rows(instances: list[Any], signature: Signature) -> list[Any]:
+    """The values of each input, of rows that are all objects or all plain values."""
+    if not instances:
+        raise Refused("'instances' is empty", expected="at least one row")
+    named = {isinstance(one, msgspec.Struct) for one in instances}
+    if len(named) > 1:
+        raise Refused("'instances' mixes objects with plain values", expected="one or the other")
+    if not named.pop():
+        return [instances]
+    return [[getattr(one, f"f{index}") for one in instances] for index in range(len(signature.inputs))]
+
+
+def _of_columns(inputs: Any, signature: Signature) -> list[Any]:
+    if not isinstance(inputs, msgspec.Struct):
+        return [inputs]
+    return [getattr(inputs, f"f{index}") for index in range(len(signature.inputs))]
+
+
+def _parse_examples(body: bytes, signature: Signature) -> Request:
+    ask = _decode(body, _messages(_key(signature))[1], signature)
+    if not ask.examples:
+        raise Refused("'examples' is empty", expected="at least one example")
+    arrays = {}
+    for index, spec in enumerate(signature.inputs):
+        shared = UNSET if ask.context is UNSET else getattr(ask.context, f"f{index}")
+        own = [getattr(example, f"f{index}") for example in ask.examples]
+        if shared is not UNSET and any(value is not UNSET for value in own):
+            raise Refused(f"feature '{spec.name}' stands in 'context' and in an example", expected="one of them")
+        values = own if shared is UNSET else [shared] * len(own)
+        if UNSET in values:
+            raise Refused(f"example {values.index(UNSET)} lacks the feature '{spec.name}'", expected=str(spec))
+        flat = [value if isinstance(value, list) else [value] for value in values]
+        arrays[spec.name] = _array(spec, flat, flat=True)
+    return Request(arrays, _rows(arrays, signature))
+
+
+def _array(spec: TensorSpec, values: Any, *, flat: bool = False) -> Array:
+    """The tensor of nested ``values``; with ``flat``, each row is a flat list of all its values."""
+    try:
+        with np.errstate(over="ignore"):
+            array = np.array(values, dtype=object if spec.dtype == "str" else spec.dtype)
+        if flat and array.ndim == 2:  # noqa: PLR2004
+            array = array.reshape(len(array), *(-1 if n is None else n for n in spec.shape[1:]))
+        if spec.dtype == "str":
+            "".join(array.ravel().tolist()).encode()  # half of a surrogate pair; a ragged list is no text
+    except (ValueError, OverflowError, TypeError) as error:
+        raise Refused(f"tensor '{spec.name}' does not fit the model", found=str(error)[:200], expected=str(spec)) from None
+    fits = array.ndim == len(spec.shape) and all(n in (None, m) for n, m in zip(spec.shape, array.shape, strict=True))
+    if not fits:
+        raise Refused(
+            f"tensor '{spec.name}' does not fit the model", found=f"shape {list(array.shape)}"[:200], expected=str(spec)
+        )
+    if array.dtype.kind == "f" and np.isinf(array).any() and not np.array_equal(np.isinf(array), np.isinf(np.array(values))):
+        raise Refused(f"tensor '{spec.name}': a value is too large for {spec.dtype}", expected=str(spec))
+    return array
+
+
+def _rows(arrays: Arrays, signature: Signature) -> int:
+    """Rows lie along the first axis of every input: where that is free, all have as many, and at least one."""
+    rows = {spec.name: arrays[spec.name].shape[0] for spec in signature.inputs if spec.shape and spec.shape[0] is None}
+    if len(set(rows.values())) > 1 or 0 in rows.values():
+        raise Refused(
+            "the inputs do not have the same number of rows, at least one",
+            found=", ".join(f"'{name}' {count}" for name, count in rows.items())[:500],
+        )
+    return next(iter(rows.values()), 1)
+
+
+# ---------------------------------------------------------------- answers
+
+
+def _values(name: str, array: Array) -> Any:
+    """The values, nested as the tensor; texts of an output whose name says bytes stand as base64."""
+    if array.dtype.kind not in "OU" or not name.endswith("_bytes"):
+        return array.tolist()
+    coded = np.empty(array.shape, dtype=object)
+    coded.ravel()[:] = [{"b64": base64.b64encode(_utf8(name, text)).decode()} for text in array.ravel()]
+    return coded.tolist()
+
+
+def _utf8(name: str, text: Any) -> bytes:
+    try:
+        return str(text).encode()
+    except UnicodeEncodeError as error:
+        raise Failed(f"output '{name}' holds a text that is not Unicode", found=str(error)[:200]) from None
+
+
+def _encode(key: str, values: Any, outputs: Arrays) -> bytes:
+    try:
+        if all(array.dtype.kind != "f" or np.isfinite(array).all() for array in outputs.values()):
+            return msgspec.json.encode({key: values})
+        return json.dumps({key: values}, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError as error:
+        raise Failed("an output holds a text that is not Unicode", found=str(error)[:200]) from None
+
+
+def _scores(signature: Signature) -> TensorSpec:
+    found = [spec for spec in signature.outputs if spec.dtype.startswith("float") and len(spec.shape) == 2]  # noqa: PLR2004
+    return _only(found, signature, "scores to classify by", "one output of floats [rows, classes]")
+
+
+def _number_a_row(signature: Signature) -> TensorSpec:
+    found = [
+        spec
+        for spec in signature.outputs
+        if spec.dtype.startswith("float") and (len(spec.shape) == 1 or (len(spec.shape) == 2 and spec.shape[1] == 1))  # noqa: PLR2004
+    ]
+    return _only(found, signature, "one number a row to answer a regression with", "one output of floats [rows] or [rows, 1]")
+
+
+def _only(found: list[TensorSpec], signature: Signature, what: str, expected: str) -> TensorSpec:
+    if len(found) == 1:
+        return found[0]
+    raise Refused(
+        f"this model does not have {what}",
+        found="; ".join(map(str, signature.outputs))[:500],
+        expected=expected,
+        next="ask with :predict, which gives every output",
+    )

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing, ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -189,7 +189,7 @@ def machine() -> dict[str, str]:
     versions = {name: importlib.metadata.version(name) for name in ("shipworthy", "onnxruntime")}
     return {
         "when": time.strftime("%Y-%m-%d %H:%M"),
-        "cpu": f"{len(names)} × {names[0] if names else platform.machine()}",
+        "cpu": f"{len(names)} x {names[0] if names else platform.machine()}",
         "python": platform.python_version(),
     } | versions
 

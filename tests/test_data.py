@@ -230,3 +230,18 @@ def test_rows_made_up_fit_and_are_always_the_same():
         assert array.shape == (5, 2, 1)
         assert array.dtype == (object if spec.dtype == "str" else np.dtype(spec.dtype))
         np.testing.assert_array_equal(array, two.inputs[spec.name])
+
+
+def test_made_up_rows_have_exactly_the_shapes_of_the_signature():
+    shapes = {"a": (), "b": (3,), "c": (None, 2), "d": (4, None, 2), "e": (None,)}
+    for dtype in ("float32", "str", "bool"):
+        specs = tuple(TensorSpec(name=name, dtype=dtype, shape=shape) for name, shape in shapes.items())
+        made = data.made_up(Signature(inputs=specs, outputs=()), 5).inputs
+        assert {name: array.shape for name, array in made.items()} == {
+            "a": (),
+            "b": (3,),
+            "c": (5, 2),
+            "d": (4, 1, 2),
+            "e": (5,),
+        }
+        assert all(array.dtype == (object if dtype == "str" else dtype) for array in made.values())

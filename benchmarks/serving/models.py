@@ -78,7 +78,7 @@ class _Network:
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
     def _block(self, x: str, channels: int, width: int, stride: int) -> str:
-        """A bottleneck: 1×1, 3×3 (with the stride), 1×1, and the way past them."""
+        """A bottleneck: 1x1, 3x3 (with the stride), 1x1, and the way past them."""
         out = width * EXPANSION
         y = self._add("Relu", self._conv(x, channels, width, 1))
         y = self._add("Relu", self._conv(y, width, width, 3, stride=stride))

@@ -21,7 +21,7 @@ from serving.wires import Asker, Row
 OURS = "shipworthy"
 PEERS = ROOT / ".peers"
 SCRIPTS = ROOT / "benchmarks" / "peers"
-START_SECONDS = 120.0
+START_SECONDS = 60.0
 POLL_SECONDS = 0.01
 TAIL_BYTES = 3000
 
@@ -55,7 +55,7 @@ MOSEC = {"WORKERS": "2", "BATCH": "16"}
 MOSEC_HEAVY = {"WORKERS": "2", "BATCH": "1"}
 TRITON = {"v2json": "", "v2binary": "", "grpc": ""}
 SERVERS = (
-    Server(OURS, TRITON, heavy={}),
+    Server(OURS, {"v2json": "", "v2binary": ""}, heavy={}),
     Server("mosec", {"raw": "/inference"}, MOSEC | {"WIRE": "raw"}, MOSEC_HEAVY | {"WIRE": "raw"}),
     Server("mosec", {"json": "/inference"}, MOSEC | {"WIRE": "json"}, MOSEC_HEAVY | {"WIRE": "json"}),
     Server("fastapi", {"json": "/json", "raw": "/raw"}, BY_HAND, BY_HAND),
@@ -111,7 +111,7 @@ def running(server: Server, model: Model, *, heavy: bool, folder: Path) -> Itera
 
 def _command(server: Server, model: Model, port: int, grpc_port: int) -> list[str]:
     if server.name == OURS:
-        ports = ["--port", str(port), "--grpc-port", str(grpc_port)]
+        ports = ["--port", str(port)] + (["--grpc-port", str(grpc_port)] if "grpc" in server.paths else [])
         return [str(server.python), "-m", "shipworthy", "serve", str(model.path), *ports, "--json"]
     if server.name == "bentoml":
         where = ["--working-dir", str(SCRIPTS / "bentoml"), "--host", "127.0.0.1", "--port", str(port)]

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from serving.servers import OURS
 from serving.wires import KIND
 
-HEAD = "| server | wire | requests/s | P50 ms | P99 ms | CPU µs a request | CPU by process % | PSS MB | start s | foreign cores | errors |"
+COLUMNS = (
+    ("server", "wire"),
+    ("requests/s", "P50 ms", "P99 ms", "CPU µs a request", "CPU by process %", "PSS MB", "start s", "foreign cores", "errors"),
+)
 BARE = "bare onnxruntime"
 MENTIONED_PERCENT = 3
 
@@ -86,8 +89,10 @@ def _line(group: list[Window]) -> Line:
 
 def show(title: str, made: list[Line]) -> str:
     """The table of one case, in Markdown."""
-    rule = "|---|---|" + "---:|" * (HEAD.count("|") - 3)
-    return "\n".join([f"### {title}", "", HEAD, rule, *(_row(line) for line in made), "", *_ratios(made)])
+    texts, numbers = COLUMNS
+    head = "| " + " | ".join(texts + numbers) + " |"
+    rule = "|" + "---|" * len(texts) + "---:|" * len(numbers)
+    return "\n".join([f"### {title}", "", head, rule, *(_row(line) for line in made), "", *_ratios(made)])
 
 
 def _row(line: Line) -> str:
@@ -119,12 +124,14 @@ def _ratios(made: list[Line]) -> list[str]:
             continue
         least, most = min(others, key=lambda line: line.cpu_us), max(others, key=lambda line: line.requests_a_second)
         said.append(
-            f"- {kind}: CPU a request {least.cpu_us / ours[0].cpu_us:.2f}× less than {least.server}, "
-            f"requests/s {ours[0].requests_a_second / most.requests_a_second:.2f}× those of {most.server}"
+            f"- {kind}: CPU a request, {least.server}'s is {least.cpu_us / ours[0].cpu_us:.2f} times ours; "
+            f"requests/s, ours are {ours[0].requests_a_second / most.requests_a_second:.2f} times {most.server}'s"
         )
     bare = [line for line in made if line.server == BARE]
     for line in made:
         if bare and line.server == OURS:
             more = line.cpu_us - bare[0].cpu_us
-            said.append(f"- {line.wire} over {BARE}: {more / 1e3:+.2f} ms of CPU a request, {100 * more / bare[0].cpu_us:+.1f} %")
+            said.append(
+                f"- {line.wire} over {BARE}: {more / 1e3:+.2f} ms of CPU a request, {100 * more / bare[0].cpu_us:+.1f} %"
+            )
     return said

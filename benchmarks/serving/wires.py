@@ -1,6 +1,6 @@
 """One row as each server wants it on the wire, and the row of its answer back: nobody's own client is needed.
 
-Wires: ``json`` is ``{"x": [numbers]}`` and a list of numbers back; ``raw`` the bytes of the row, both ways; ``v2json``,
+Wires: ``json`` is ``{"x": [[numbers]]}`` and numbers back; ``raw`` the bytes of the row, both ways; ``v2json``,
 ``v2binary`` and ``grpc`` are the Open Inference Protocol with JSON, with its binary tensors, and over gRPC.
 """
 
@@ -48,7 +48,7 @@ def encode(wire: str, path: str, names: Names, row: Row) -> Message:
     if wire == "raw":
         return Message(wire, path, row.tobytes(), {"Content-Type": "application/octet-stream"})
     if wire == "json":
-        return Message(wire, path, json.dumps({"x": row.ravel().tolist()}).encode(), {"Content-Type": "application/json"})
+        return Message(wire, path, json.dumps({"x": [row.ravel().tolist()]}).encode(), {"Content-Type": "application/json"})
     if wire == "grpc":
         frame = _grpc(names, row)
         return Message(wire, GRPC_PATH, struct.pack(">BI", 0, len(frame)) + frame)

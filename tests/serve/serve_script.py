@@ -6,7 +6,6 @@ import json
 import sys
 from pathlib import Path
 
-from shipworthy import child
 from shipworthy.errors import ShipworthyError
 from shipworthy.records import Target
 from shipworthy.serve import server
@@ -15,12 +14,16 @@ from shipworthy.settings import ServeSettings
 
 def main() -> None:
     plain = json.loads(sys.argv[1])
-    child.exit_with_parent()
     served = [
         server.ServedModel(name, version, Path(path), Target(), f"digest-of-{name}") for name, version, path in plain["models"]
     ]
     try:
-        server.run(served, ServeSettings(**plain["settings"]), lambda url: print(json.dumps({"url": url}), flush=True))  # noqa: T201
+        server.run(
+            served,
+            ServeSettings(**plain["settings"]),
+            lambda url: print(json.dumps({"url": url}), flush=True),  # noqa: T201
+            stop_on_eof=True,
+        )
     except ShipworthyError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)

@@ -16,6 +16,9 @@ import pytest
 
 from shipworthy.records import Signature, TensorSpec
 from shipworthy.serve import app
+from shipworthy.serve.batcher import Batcher, Plan
+from shipworthy.serve.catalog import Catalog, Live
+from shipworthy.serve.statistics import Statistics
 
 
 def call(url: str, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -231,7 +234,7 @@ class Broken:
     def close(self) -> None: ...
 
 
-def test_a_bug_is_a_short_500_and_the_error_goes_on_to_the_log() -> None:
+def test_a_bug_is_a_short_500_and_the_error_goes_on_to_the_log(caplog: pytest.LogCaptureFixture) -> None:
     sent: list[dict[str, Any]] = []
     body = json.dumps({"inputs": [tensor("x", [1], "INT8")]}).encode()
 
@@ -243,11 +246,13 @@ def test_a_bug_is_a_short_500_and_the_error_goes_on_to_the_log() -> None:
 
     path = "/v2/models/m/infer"
     scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b"", "root_path": ""}
-    built = app.build({"m": {1: app.Live("m", 1, "", Broken())}}, 1000)
-    with pytest.raises(RuntimeError, match="secret"):
-        asyncio.run(built(scope, receive, send))
+    catalog, statistics = Catalog(), Statistics()
+    catalog.put(Live("m", 1, "", Broken(), Batcher(Broken(), Plan(), statistics), statistics))
+    asyncio.run(app.build(catalog, 1000)(scope, receive, send))
     assert sent[0]["status"] == 500
     assert json.loads(sent[1]["body"]) == {"error": "internal error: the server's log says more"}
+    assert "secret path /etc" in caplog.text
+    assert statistics.failures == 1
 
 
 def test_a_failure_of_ours_is_logged(caplog: pytest.LogCaptureFixture) -> None:

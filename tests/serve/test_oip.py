@@ -301,7 +301,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
 
 @st.composite
 def batches(draw: st.DrawFn, *, binary: bool) -> tuple[Signature, dict[str, np.ndarray]]:
-    rows = draw(st.integers(0, 3))
+    rows = draw(st.integers(1, 3))
     names = draw(st.lists(TEXT, min_size=1, max_size=3, unique=True))
     specs, arrays = [], {}
     for name in names:

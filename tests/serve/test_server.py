@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import http.client
 import json
-import logging
 import os
 import signal
 import socket
@@ -23,11 +22,13 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.data import Dataset
 from shipworthy.errors import Failed, Refused
-from shipworthy.records import Signature, Target, TensorSpec
+from shipworthy.records import Target
 from shipworthy.serve import server, verify
 from shipworthy.serve.client import Client
+from shipworthy.serve.worker import ServedModel, Work, Worker
 from shipworthy.settings import ServeSettings
 
 Start = Callable[..., AbstractContextManager[str]]
@@ -198,63 +199,60 @@ def test_a_host_that_others_can_reach_is_warned_of(models: dict[str, Path], comm
 
 
 def test_a_broken_model_or_none_is_refused_before_anything_listens(
-    tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, models: dict[str, Path], command: Command
 ) -> None:
-    monkeypatch.setattr(server.Server, "run", lambda *_, **__: pytest.fail("it serves"))
     bad = tmp_path / "bad.onnx"
     bad.write_bytes(b"no model")
-    announced: list[str] = []
+    wrong = {
+        "nothing to serve": [],
+        "bad.onnx": [("m", 1, bad)],
+        "none.onnx": [("m", 1, tmp_path / "none.onnx")],
+        "named twice": [("m", 1, models["two"]), ("m", 1, models["two"])],
+    }
+    for text, served in wrong.items():
+        done = subprocess.run(
+            command(*served), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == 2, text
+        assert text in done.stderr
+        assert not done.stdout
 
-    def run(*served: server.ServedModel) -> None:
-        server.run(served, ServeSettings(port=0), announced.append)
 
-    with pytest.raises(Refused, match="nothing to serve"):
-        run()
-    for path in (bad, tmp_path / "none.onnx"):
-        with pytest.raises(Refused, match=path.name):
-            run(server.ServedModel("m", 1, path, Target()))
-    twice = server.ServedModel("m", 1, models["two"], Target())
-    with pytest.raises(Refused, match="named twice"):
-        run(twice, twice)
-    assert announced == []
+def loaded(path: Path, **options: object) -> tuple[Worker, bool]:
+    """A worker that has loaded one model as 'm', and whether it calls that light."""
+    work = Work([ServedModel("m", 1, path, Target())], ServeSettings(), 2, **options)
+    worker = Worker(work, socket.socket())
+    light = worker._load()
+    worker._control.close()
+    return worker, light
 
 
-def test_warming_up_runs_each_model_and_a_failure_there_is_only_a_warning(
-    models: dict[str, Path], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+def test_warming_up_runs_each_model_and_a_failure_there_refuses_nothing(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from shipworthy.backends.onnxruntime import OnnxRuntimeRunner  # noqa: PLC0415
-
     runs: list[list[str]] = []
     run = OnnxRuntimeRunner.run
     monkeypatch.setattr(OnnxRuntimeRunner, "run", lambda self, inputs: runs.append(sorted(inputs)) or run(self, inputs))
-    server.load([server.ServedModel("two", 1, models["two"], Target())])
+    loaded(models["two"], tunes=False)
     assert runs == [["a", "b"]]
-    assert not caplog.records
-    monkeypatch.setattr(server, "example", lambda _: {})
-    with caplog.at_level(logging.WARNING):
-        assert server.load([server.ServedModel("two", 1, models["two"], Target())])["two"][1].version == 1
-    assert "'two' was not warmed up" in caplog.text
+    monkeypatch.setattr(OnnxRuntimeRunner, "run", lambda self, _: run(self, {}))
+    worker, light = loaded(models["two"])
+    assert worker._catalog.find("m").version == 1
+    assert not light, "a model of unknown cost may be heavy"
 
 
-def test_examples_have_exactly_the_shapes_of_the_signature() -> None:
-    shapes = {"a": (), "b": (3,), "c": (None, 2), "d": (4, None, 2)}
-    specs = tuple(
-        TensorSpec(name=name, dtype=dtype, shape=shape)
-        for dtype in ("float32", "str", "bool")
-        for name, shape in shapes.items()
-    )
-    for spec in specs:
-        array = server.example(Signature(inputs=(spec,), outputs=()))[spec.name]
-        assert array.shape == tuple(n or 1 for n in spec.shape)
-        assert array.dtype == (object if spec.dtype == "str" else spec.dtype)
+def test_the_cost_of_a_run_decides_how_it_is_served(models: dict[str, Path]) -> None:
+    assert loaded(models["two"])[1]
+    assert not loaded(models["two"], tunes=False)[1]
 
 
 def test_the_server_is_light(models: dict[str, Path]) -> None:
     code = (
-        "import sys; from pathlib import Path; from shipworthy.records import Target; from shipworthy.serve import server\n"
-        "assert 'onnxruntime' not in sys.modules\n"
-        "server.load([server.ServedModel('m', 1, Path(sys.argv[1]), Target())])\n"
-        "heavy = 'onnx rich sklearn skl2onnx scipy matplotlib mlflow pandas torch sqlite3 sqlalchemy google.protobuf'.split()\n"
+        "import sys, socket; from pathlib import Path; from shipworthy.records import Target\n"
+        "from shipworthy.serve import server; from shipworthy.serve.worker import *\n"
+        "from shipworthy.settings import ServeSettings\n"
+        "Worker(Work([ServedModel('m', 1, Path(sys.argv[1]), Target())], ServeSettings(), 2), socket.socket())._load()\n"
+        "heavy = 'onnx rich sklearn skl2onnx scipy matplotlib mlflow pandas torch sqlite3 sqlalchemy'.split()\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(models["two"])], capture_output=True, check=True)

@@ -21,9 +21,9 @@ app = FastAPI()
 
 
 class Body(BaseModel):
-    """A row."""
+    """Rows, one here."""
 
-    x: list[float]
+    x: list[list[float]]
 
 
 @app.post("/json")

@@ -22,7 +22,7 @@ class Api(ls.LitAPI):
         self.session = ort.InferenceSession(os.environ["MODEL"], options, providers=["CPUExecutionProvider"])
         self.input = self.session.get_inputs()[0].name
 
-    def decode_request(self, request: dict[str, list[float]]) -> np.ndarray:
+    def decode_request(self, request: dict[str, list[list[float]]]) -> np.ndarray:
         """The row of a request."""
         return np.array(request["x"], np.float32).reshape(SHAPE)
 

@@ -43,7 +43,7 @@ def main() -> None:
     Path("settings.json").write_text(json.dumps(ports | settings))
     program = Path(sys.executable).with_name("mlserver")
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
-    os.execv(program, [str(program), "start", "."])
+    os.execv(program, [str(program), "start", "."])  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ Python code run meanwhile), so that the loop keeps reading.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,13 @@ from shipworthy.protocols import Array, Runner
 from shipworthy.records import Signature
 from shipworthy.serve.statistics import Statistics
 
+# A run in the loop that takes longer than this is the last one there.
+LONGEST_INLINE_NS = 20_000_000
+
 Done = Callable[[dict[str, Array] | None, ShipworthyError | None], None]
 Key = tuple[tuple[int, ...], ...]
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,7 @@ class Batcher:
         self._waiting_rows = 0
         self._busy = 0
         self._turning = False
+        self._threads = plan.threads
         self._pool = ThreadPoolExecutor(plan.threads, "runner") if plan.threads else None
         self._loop: asyncio.AbstractEventLoop | None = None
         signature = runner.signature
@@ -101,15 +108,23 @@ class Batcher:
 
     def _turn(self) -> None:
         self._turning = False
-        while self._waiting and (self._pool is None or self._busy < self._plan.threads):
+        while self._waiting and (self._pool is None or self._busy < self._threads):
             batch = self._next()
             if not batch:
                 continue
             if self._pool is None:
-                self._finish(batch, *self._run(batch))
+                answers, start, took = self._run(batch)
+                self._finish(batch, answers, start, took)
+                if took > LONGEST_INLINE_NS:
+                    self._leave_the_loop()
             else:
                 self._busy += 1
                 self._pool.submit(self._run_in_thread, batch)
+
+    def _leave_the_loop(self) -> None:
+        """A run took long after all (its cost may depend on its input): from now on a thread makes them."""
+        self._threads = 1
+        self._pool = ThreadPoolExecutor(1, "runner")
 
     def _next(self) -> list[Job]:
         """The next batch, out of the queue: the most urgent job, and those of its shape that fit beside it."""
@@ -147,6 +162,9 @@ class Batcher:
             answers: list[dict[str, Array] | ShipworthyError] = list(self._together(batch))
         except ShipworthyError as error:
             answers = [error] if len(batch) == 1 else [self._alone(job) for job in batch]
+        except Exception:  # whatever it was, every caller gets an answer
+            log.exception("a batch of %d requests could not be run", len(batch))
+            answers = [Failed("internal error: the server's log says more")] * len(batch)
         return answers, start, time.monotonic_ns() - start
 
     def _together(self, batch: list[Job]) -> list[dict[str, Array]]:
@@ -180,11 +198,7 @@ class Batcher:
             return error
 
     def _run_in_thread(self, batch: list[Job]) -> None:
-        try:
-            result = self._run(batch)
-        except BaseException as error:  # noqa: BLE001  whatever it was, every caller gets an answer
-            failed = Failed("the model could not be run", found=f"{type(error).__name__}: {error}")
-            result = ([failed] * len(batch), time.monotonic_ns(), 0)
+        result = self._run(batch)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._after, batch, *result)
 

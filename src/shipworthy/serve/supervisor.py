@@ -6,6 +6,7 @@ replaced, connections wait in the kernel's queue or go to the others.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -23,6 +24,7 @@ from shipworthy.serve import worker
 from shipworthy.serve.worker import CLOSED, CONNECTION, FAILED, MESSAGE_BYTES, READY, STOP_SECONDS, Work
 
 ACCEPTS_A_TURN = 64
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PATIENCE_SECONDS = 5.0
 LEAST_WAIT_SECONDS = 0.05
 MOST_WAIT_SECONDS = 10.0
@@ -67,11 +69,12 @@ class Supervisor:
         woken, waker = socket.socketpair()
         for end in (woken, waker):
             end.setblocking(False)
-        old = {number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
+        old = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         old_waker = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         self._selector.register(woken, selectors.EVENT_READ)
         if stop_on_eof:
-            self._selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
+            with contextlib.suppress(PermissionError):  # a file or /dev/null: it tells nothing of a parent
+                self._selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
         try:
             light = self._start_first()
             if not self._stopping:
@@ -125,16 +128,20 @@ class Supervisor:
 
     def _start(self) -> Child:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # A signal between the fork and the child's own handlers would be taken for the supervisor's, and lost.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             self._listener.close()
             ours.close()
             for other in self._children:
                 other.close()
             worker.run(self._work, theirs)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         theirs.close()
         ours.setblocking(False)
         child = self._children[ours] = Child(pid, ours)
@@ -147,6 +154,7 @@ class Supervisor:
         for at in due:
             self._restart_at.remove(at)
             self._start()
+        self._accept_if_anybody_is_ready()
         timeout = max(0.0, min(self._restart_at) - now) if self._restart_at else None
         for key, _ in self._selector.select(timeout):
             if key.fileobj is self._listener:
@@ -157,6 +165,9 @@ class Supervisor:
                 self._stopping = not os.read(key.fileobj, 4096)
             elif key.fileobj in self._children:
                 self._hear(self._children[key.fileobj])
+
+    def _accept_if_anybody_is_ready(self) -> None:
+        """While no worker is, connections wait in the kernel's queue."""
         ready = any(child.ready for child in self._children.values())
         if ready != self._accepting:
             self._accepting = ready
@@ -216,13 +227,13 @@ class Supervisor:
         self._listener.close()
         for child in self._children.values():
             os.kill(child.pid, signal.SIGTERM)
+            child.control.close()
         deadline = time.monotonic() + STOP_SECONDS + PATIENCE_SECONDS
         for child in self._children.values():
             while os.waitpid(child.pid, os.WNOHANG) == (0, 0):
                 if time.monotonic() > deadline:
                     os.kill(child.pid, signal.SIGKILL)
                 time.sleep(0.005)
-            child.control.close()
 
 
 def _how(status: int) -> str:

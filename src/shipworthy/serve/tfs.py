@@ -2,16 +2,13 @@
 
 ``predict`` takes rows (``instances``) or columns (``inputs``); ``classify`` and ``regress`` take ``examples``. Values are
 nested as the tensor is; a text may stand as ``{"b64": …}``. Beyond JSON, the bare tokens ``NaN``, ``Infinity`` and
-``-Infinity`` are read and written, as that server does. A common request is read in one typed pass; one that fails it
-and holds such a token or a ``b64`` is read again by the standard library.
+``-Infinity`` are read and written, as that server does.
 """
 
 from __future__ import annotations
 
 import base64
-import functools
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,8 +22,8 @@ from msgspec import UNSET
 from shipworthy.errors import Failed, Refused
 from shipworthy.protocols import Array, Arrays
 from shipworthy.records import Signature, TensorSpec
+from shipworthy.serve.tfs_messages import SIGNATURE_NAME, read_examples, read_predict
 
-SIGNATURE_NAME = "serving_default"
 DATATYPES = {
     "bool": "DT_BOOL",
     "uint8": "DT_UINT8",
@@ -104,7 +101,7 @@ def parse_predict(body: bytes, signature: Signature) -> Request:
     Raises:
         Refused: whatever is wrong with it; the message names the tensor or the place, what was found and expected.
     """
-    ask = _decode(body, _messages(_key(signature))[0], signature)
+    ask = read_predict(body, signature)
     by_row = ask.instances is not UNSET
     if by_row == (ask.inputs is not UNSET):
         raise Refused(
@@ -123,11 +120,10 @@ def answer_predict(request: Request, outputs: Arrays) -> bytes:
         Refused: rows were asked for, but the outputs differ in their number of rows.
         Failed: an output holds text that is not Unicode.
     """
-    if request.by_row and len({array.shape[0] if array.shape else None for array in outputs.values()} | {request.rows}) > 1:
+    if request.by_row and (len({array.shape[:1] for array in outputs.values()}) > 1 or not all(map(np.ndim, outputs.values()))):
         raise Refused(
-            "the outputs do not have a row for each instance",
+            "the outputs do not have the same number of rows",
             found=", ".join(f"'{name}' {list(array.shape)}" for name, array in outputs.items())[:500],
-            expected=f"{request.rows} rows everywhere",
             next="ask in columns: 'inputs' in place of 'instances'",
         )
     values = {name: _values(name, array) for name, array in outputs.items()}
@@ -213,106 +209,6 @@ def _describe(spec: TensorSpec) -> dict[str, Any]:
     return {"name": spec.name, "dtype": DATATYPES[spec.dtype], "tensor_shape": {"dim": sizes, "unknown_rank": False}}
 
 
-# ---------------------------------------------------------------- messages
-
-_SCALARS: dict[str, Any] = {"b": bool, "u": int, "i": int, "f": float, "U": str}
-_Key = tuple[tuple[str, str, int], ...]
-_Messages = tuple[msgspec.json.Decoder[Any], msgspec.json.Decoder[Any]]
-
-
-def _key(signature: Signature) -> _Key:
-    return tuple((spec.name, spec.dtype, len(spec.shape)) for spec in signature.inputs)
-
-
-@functools.lru_cache(maxsize=256)
-def _messages(key: _Key) -> _Messages:
-    """Decoders of ``predict`` and of ``classify`` and ``regress`` for inputs of these names, dtypes and ranks."""
-    scalars = [_SCALARS[np.dtype(dtype).kind] for _, dtype, _ in key]
-    whole = [_nested(scalar, rank) for scalar, (_, _, rank) in zip(scalars, key, strict=True)]
-    one_row = [_nested(scalar, max(0, rank - 1)) for scalar, (_, _, rank) in zip(scalars, key, strict=True)]
-    names = [name for name, _, _ in key]
-    row = _struct("Row", names, one_row, strict=True)
-    columns = _struct("Columns", names, whole)  # that server passes over names it does not know here
-    example = _struct("Example", names, [_either(s, list[s], UNSET) for s in scalars], strict=True)  # type: ignore[valid-type]
-    instances = _either(one_row[0], row) if len(key) == 1 else row
-    inputs = _either(whole[0], columns) if len(key) == 1 else columns
-    signature_name = ("signature_name", str, "")
-    predict = [signature_name, _optional("instances", list[instances]), _optional("inputs", inputs)]
-    examples = [signature_name, _optional("context", example), ("examples", list[example])]
-    return msgspec.json.Decoder(msgspec.defstruct("Predict", predict)), msgspec.json.Decoder(
-        msgspec.defstruct("Examples", examples)
-    )
-
-
-def _nested(kind: Any, depth: int) -> Any:
-    for _ in range(depth):
-        kind = list[kind]
-    return kind
-
-
-def _either(*kinds: Any) -> Any:
-    union = kinds[0]
-    for kind in kinds[1:]:
-        union |= msgspec.UnsetType if kind is UNSET else kind
-    return union
-
-
-def _optional(name: str, kind: Any) -> tuple[str, Any, Any]:
-    return (name, _either(kind, UNSET), UNSET)
-
-
-def _struct(title: str, names: Sequence[str], kinds: Sequence[Any], *, strict: bool = False) -> Any:
-    """A struct with a field ``f0``, ``f1``… for each name; one whose kind allows to be unset is optional."""
-    fields = []
-    for index, (name, kind) in enumerate(zip(names, kinds, strict=True)):
-        default = UNSET if msgspec.UnsetType in getattr(kind, "__args__", ()) else msgspec.NODEFAULT
-        fields.append((f"f{index}", kind, msgspec.field(name=name, default=default)))
-    try:
-        return msgspec.defstruct(title, fields, forbid_unknown_fields=strict)
-    except ValueError:
-        raise Refused(
-            "an input of this model has a name that this protocol's messages cannot hold",
-            found=", ".join(map(repr, names))[:500],
-            next="rename the input, or use the Open Inference Protocol",
-        ) from None
-
-
-def _decode(body: bytes, decoder: msgspec.json.Decoder[Any], signature: Signature) -> Any:
-    try:
-        try:
-            ask = decoder.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            if not (b"b64" in body or b"NaN" in body or b"Infinity" in body):
-                raise
-            plain = json.loads(str(body, "utf-8"), object_hook=_text, parse_float=_finite)
-            ask = msgspec.convert(plain, decoder.type)
-    except (ValueError, RecursionError) as error:  # of Unicode, of JSON, of base64, of msgspec: all are ValueErrors
-        raise Refused(
-            "the body is not a message that this model takes",
-            found=str(error)[:300],
-            expected="a JSON object as TensorFlow Serving's REST interface has it, for inputs "
-            + "; ".join(map(str, signature.inputs))[:500],
-        ) from None
-    if ask.signature_name not in {"", SIGNATURE_NAME}:
-        raise Refused(f"there is no signature '{ask.signature_name[:100]}'", expected=f"'{SIGNATURE_NAME}', or none")
-    return ask
-
-
-def _text(plain: dict[str, Any]) -> Any:
-    """An object of JSON; when it stands for a text in base64, that text."""
-    if len(plain) != 1 or not isinstance(plain.get("b64"), str):
-        return plain
-    coded = plain["b64"]
-    return str(base64.b64decode(coded + "=" * (-len(coded) % 4), validate=True), "utf-8")
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError(f"the number {digits[:50]} is out of range")
-    return number
-
-
 # ---------------------------------------------------------------- arrays
 
 
@@ -335,7 +231,7 @@ def _of_columns(inputs: Any, signature: Signature) -> list[Any]:
 
 
 def _parse_examples(body: bytes, signature: Signature) -> Request:
-    ask = _decode(body, _messages(_key(signature))[1], signature)
+    ask = read_examples(body, signature)
     if not ask.examples:
         raise Refused("'examples' is empty", expected="at least one example")
     arrays = {}
@@ -368,7 +264,7 @@ def _array(spec: TensorSpec, values: Any, *, flat: bool = False) -> Array:
         raise Refused(
             f"tensor '{spec.name}' does not fit the model", found=f"shape {list(array.shape)}"[:200], expected=str(spec)
         )
-    if array.dtype.kind == "f" and np.isinf(array).any() and not np.array_equal(np.isinf(array), np.isinf(np.array(values))):
+    if array.dtype.kind == "f" and np.isinf(array).any() and np.isinf(array).sum() != np.isinf(np.array(values)).sum():
         raise Refused(f"tensor '{spec.name}': a value is too large for {spec.dtype}", expected=str(spec))
     return array
 

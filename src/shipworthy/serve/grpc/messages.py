@@ -71,7 +71,7 @@ def build(texts: Mapping[str, str]) -> Messages:
                 kinds[f"{package}.{symbol}"] = (_FIELD.TYPE_ENUM if kind == "enum" else _FIELD.TYPE_MESSAGE, name)
     files = {name: _file(name, package, entries, kinds) for name, (package, entries) in parsed.items()}
     for file in files.values():
-        pool.Add(file)
+        pool.AddSerializedFile(file.SerializeToString())
     classes = {
         name: message_factory.GetMessageClass(pool.FindMessageTypeByName(name))
         for name, (kind, _) in kinds.items()

@@ -36,8 +36,16 @@ enum DataType: TYPE_INVALID=0, TYPE_BOOL=1, TYPE_UINT8=2, TYPE_UINT16=3, TYPE_UI
 ModelInput: name=1 string, data_type=2 DataType, dims=4 *int64
 ModelOutput: name=1 string, data_type=2 DataType, dims=3 *int64
 ModelTransactionPolicy: decoupled=1 bool
-ModelConfig: name=1 string, platform=2 string, backend=17 string, max_batch_size=4 int32, input=5 *ModelInput,
- output=6 *ModelOutput, model_transaction_policy=19 ModelTransactionPolicy
+ModelVersionPolicy: specific=3 Specific|policy_choice
+ModelVersionPolicy.Specific: versions=1 *int64
+ModelInstanceGroup: name=1 string, kind=4 Kind, count=2 int32
+enum ModelInstanceGroup.Kind: KIND_AUTO=0, KIND_GPU=1, KIND_CPU=2, KIND_MODEL=3
+ModelDynamicBatching: preferred_batch_size=1 *int32, max_queue_delay_microseconds=2 uint64
+ModelParameter: string_value=1 string
+ModelConfig: name=1 string, platform=2 string, backend=17 string, version_policy=3 ModelVersionPolicy,
+ max_batch_size=4 int32, input=5 *ModelInput, output=6 *ModelOutput,
+ dynamic_batching=11 ModelDynamicBatching|scheduling_choice, instance_group=7 *ModelInstanceGroup,
+ parameters=14 map<string,ModelParameter>, model_transaction_policy=19 ModelTransactionPolicy
 ModelConfigRequest: name=1 string, version=2 string
 ModelConfigResponse: config=1 ModelConfig
 ModelStatisticsRequest: name=1 string, version=2 string
@@ -47,8 +55,12 @@ InferStatistics: success=1 StatisticDuration, fail=2 StatisticDuration, queue=3 
  cache_hit=7 StatisticDuration, cache_miss=8 StatisticDuration
 InferBatchStatistics: batch_size=1 uint64, compute_input=2 StatisticDuration, compute_infer=3 StatisticDuration,
  compute_output=4 StatisticDuration
+MemoryUsage: type=1 string, id=2 int64, byte_size=3 uint64
+InferResponseStatistics: compute_infer=1 StatisticDuration, compute_output=2 StatisticDuration,
+ success=3 StatisticDuration, fail=4 StatisticDuration, empty_response=5 StatisticDuration, cancel=6 StatisticDuration
 ModelStatistics: name=1 string, version=2 string, last_inference=3 uint64, inference_count=4 uint64,
- execution_count=5 uint64, inference_stats=6 InferStatistics, batch_stats=7 *InferBatchStatistics
+ execution_count=5 uint64, inference_stats=6 InferStatistics, batch_stats=7 *InferBatchStatistics,
+ memory_usage=8 *MemoryUsage, response_stats=9 map<string,InferResponseStatistics>
 ModelStatisticsResponse: model_stats=1 *ModelStatistics
 RepositoryIndexRequest: repository_name=1 string, ready=2 bool
 RepositoryIndexResponse: models=1 *ModelIndex

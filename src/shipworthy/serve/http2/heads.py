@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import hpack
@@ -17,6 +17,8 @@ _REMEMBERED_BYTES = 256
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
 _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
 _FORBIDDEN = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
+# An encoder has reason to change the table's size twice at most before a block (RFC 7541, 4.2).
+_SIZE_CHANGES = re.compile(rb"(?:[\x20-\x3e]|\x3f[\x80-\xff]*[\x00-\x7f]){3}")
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])\Z")
 _UNITS_NS = {"H": 3_600_000_000_000, "M": 60_000_000_000, "S": 1_000_000_000, "m": 1_000_000, "u": 1000, "n": 1}
 _OURS = frozenset({"content-type", "te", "grpc-timeout", "grpc-encoding", "grpc-accept-encoding", "content-length"})
@@ -32,7 +34,7 @@ class Head:
     """
 
     path: str = ""
-    metadata: Mapping[str, str] = MappingProxyType({})
+    metadata: Mapping[str, str] = field(default_factory=dict)
     timeout_ns: int = 0
     gzip: bool = False
     content_length: int = -1
@@ -44,7 +46,7 @@ class Head:
 class Heads:
     """The reading side of one connection's header compression.
 
-    A block that only points into the table means the same until the table changes, and clients send the same block for
+    A block that leaves the table as it is means the same until another changes it, and clients send the same block for
     every call: it is unpacked once.
     """
 
@@ -61,13 +63,14 @@ class Heads:
         known = self.remembered.get(block)
         if known is not None:
             return known
-        entries = self._decoder.header_table.dynamic_entries
-        before = len(entries), entries[0] if entries else None
+        table = self._decoder.header_table
+        entries = table.dynamic_entries
+        size, count, first = table.maxsize, len(entries), entries[0] if entries else None
         head = parse(self._unpack(block))
-        # A new entry is a new object at the front; an entry that is dropped, or one too large to keep, changes the length.
-        if len(entries) != before[0] or (entries and entries[0] is not before[1]):
+        # A new entry is a new object in front; an entry that was dropped leaves the table shorter.
+        if (table.maxsize, len(entries)) != (size, count) or (entries and entries[0] is not first):
             self.remembered.clear()
-        elif len(block) <= _REMEMBERED_BYTES and min(block, default=0) >= 0x80:
+        elif len(block) <= _REMEMBERED_BYTES:
             if len(self.remembered) >= _REMEMBERED:
                 self.remembered.clear()
             self.remembered[block] = head
@@ -83,8 +86,10 @@ class Heads:
         return self._unpack(block)
 
     def _unpack(self, block: bytes) -> list[tuple[bytes, bytes]]:
+        if _SIZE_CHANGES.match(block):
+            raise ConnectionFault(Code.COMPRESSION_ERROR, "a header block changes the table's size more than twice")
         try:
-            return list(self._decoder.decode(block, raw=True))  # type: ignore[arg-type]  # raw: tuples of bytes
+            return list(self._decoder.decode(block, raw=True))
         except hpack.OversizedHeaderListError:
             raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "the headers are too large") from None
         except (hpack.HPACKError, IndexError, ValueError, OverflowError) as error:

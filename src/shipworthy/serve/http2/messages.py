@@ -34,6 +34,11 @@ class Inbox:
         """Of the message under way, without its prefix; -1: not known yet."""
         self.compressed = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether part of a message has come and the rest has not."""
+        return self.held > 0 or self.size >= 0
+
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes of the stream; the messages that they complete.
 

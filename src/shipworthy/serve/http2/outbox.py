@@ -34,12 +34,12 @@ class Outbox:
     called when the first thing was put in; ``sent`` when the last frame of a stream was.
     """
 
-    def __init__(self, wake: Callable[[Outbox], None], sent: Callable[[int], None], patience: Patience) -> None:
+    def __init__(self, wake: Callable[[], None], sent: Callable[[int], None], patience: Patience) -> None:
         self._wake = wake
         self._sent = sent
         self._patience = patience
         self._transport: asyncio.Transport | None = None
-        self._ready: list[bytes] = []
+        self._ready: list[bytes | memoryview] = []
         self._blocked: dict[int, Half] = {}
         self._window = wire.DEFAULT_WINDOW
         self._max_frame = wire.MAX_FRAME
@@ -74,12 +74,12 @@ class Outbox:
         self._ready.append(frame)
         if not self.awake:
             self.awake = True
-            self._wake(self)
+            self._wake()
 
     def answer(self, half: Half, message: bytes) -> bool:
         """Send a whole answer of one message at once; false, and nothing done, where it may not pass at once."""
         size = len(message) + 5
-        if size > self._window or size > half.send_window or size > wire.MAX_FRAME or self._blocked:
+        if size > self._window or size > half.send_window or size > wire.MAX_FRAME:
             return False
         self._window -= size
         self.put(replies.small(half.id, message))
@@ -92,7 +92,7 @@ class Outbox:
             self._blocked[half.id] = half
         half.waiting.append(memoryview(data))
         self.waiting_bytes += len(data)
-        self._pump()
+        self._pump(half)
 
     def end(self, half: Half, frame: bytes) -> None:
         """Send the last frame of a stream, after its data."""
@@ -111,12 +111,16 @@ class Outbox:
 
     def grow(self, half: Half | None, increment: int) -> bool:
         """Widen the window of a stream, or with None that of the connection; false where it gets too wide."""
-        if half is None:
-            self._window += increment
-        else:
+        if (self._window if half is None else half.send_window) + increment > wire.MAX_WINDOW:
+            return False
+        if half is not None:
             half.send_window += increment
-        self._pump()
-        return (self._window if half is None else half.send_window) <= wire.MAX_WINDOW
+            self._pump(half)
+            return True
+        self._window += increment
+        if self._blocked and not self._pump():
+            self._patience.spend()  # to look through all streams is work too
+        return True
 
     def configure(self, found: list[tuple[int, int]], halves: list[Half]) -> None:
         """Keep to the peer's settings; a new initial window also moves those of open streams.
@@ -152,20 +156,23 @@ class Outbox:
             self._ready = []
             self._transport.write(ready[0] if len(ready) == 1 else b"".join(ready))
 
-    def _pump(self) -> None:
-        """Send waiting data, a frame of each stream in turn, until windows or the transport are full."""
+    def _pump(self, only: Half | None = None) -> bool:
+        """Send waiting data of all streams, or of one, a frame of each in turn; whether there was room for any."""
         size = 0
+        any_moved = False
         moved = True
         while moved and self._blocked and not self.paused:
             moved = False
-            for half in list(self._blocked.values()):
-                took = self._one(half)
+            for half in [only] if only else list(self._blocked.values()):
+                took = self._one(half) if half.waiting is not None else -1
                 moved = moved or took >= 0
                 size += max(took, 0)
+            any_moved = any_moved or moved
             if size > WRITE_BUFFER_BYTES and self._transport is not None:
                 awake, size = self.awake, 0
                 self.flush()
                 self.awake = awake
+        return any_moved
 
     def _one(self, half: Half) -> int:
         """Send one frame of a stream's data, and its end where that follows: bytes of data sent, -1: it cannot."""
@@ -176,14 +183,16 @@ class Outbox:
             took = min(len(part), self._window, half.send_window, self._max_frame)
             if took <= 0:
                 return -1
-            if took < min(len(part), _TINY) and not self._patience.spend():
-                raise ConnectionFault(Code.ENHANCE_YOUR_CALM, "windows are opened by too few bytes at a time")
+            if took < min(len(part), _TINY):
+                self._patience.spend()
+            else:
+                self._patience.earn()
             self._window -= took
             half.send_window -= took
             self.waiting_bytes -= took
             self.frames += 1
-            self._patience.earn()
-            self.put(wire.frame_header(took, wire.DATA, 0, half.id) + part[:took])
+            self.put(wire.frame_header(took, wire.DATA, 0, half.id))
+            self._ready.append(part[:took])
             if took == len(part):
                 half.waiting.popleft()
             else:

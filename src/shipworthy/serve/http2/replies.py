@@ -9,6 +9,7 @@ from shipworthy.serve.http2 import wire
 
 MESSAGE_CHARACTERS = 1000
 """Of an error's text: with every byte percent-encoded it still fits one frame."""
+_SEVEN_BITS = 0x7F
 # What a grpc-message may hold as it is: the printable characters of ASCII but the percent sign.
 _PLAIN = "".join(chr(n) for n in range(0x20, 0x7F) if chr(n) != "%")
 
@@ -40,12 +41,12 @@ def plain(status: int, text: bytes) -> tuple[bytes, bytes]:
 
 def _length(number: int) -> bytes:
     """A length in HPACK's form: seven bits, then seven bits a byte, low ones first."""
-    if number < 0x7F:
+    if number < _SEVEN_BITS:
         return bytes((number,))
-    out = bytearray(b"\x7f")
-    number -= 0x7F
-    while number >= 0x80:
-        out.append(number & 0x7F | 0x80)
+    out = bytearray((_SEVEN_BITS,))
+    number -= _SEVEN_BITS
+    while number > _SEVEN_BITS:
+        out.append(number & _SEVEN_BITS | 0x80)
         number >>= 7
     out.append(number)
     return bytes(out)

@@ -1,0 +1,47 @@
+"""What every method shares: messages read, our errors said, nothing else let out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from shipworthy.errors import Failed, ShipworthyError
+from shipworthy.serve import calls
+from shipworthy.serve.calls import Call, Status, Unary
+from shipworthy.serve.grpc import messages
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def answered(say: Callable[[ShipworthyError], None]) -> Iterator[None]:
+    """Whatever is raised inside is said to the caller; what nobody foresaw also goes to the log, with its traceback."""
+    try:
+        yield
+    except ShipworthyError as error:
+        say(error)
+    except Exception:
+        log.exception("a gRPC call failed")
+        say(Failed("internal error: the server's log says more"))
+
+
+def simple(takes: str, method: Callable[[Any], Any]) -> Unary:
+    """A method that answers at once: a message of the type named ``takes`` in, a message out."""
+    kind = messages.load()[takes]
+
+    def unary(call: Call, message: bytes) -> None:
+        with answered(lambda error: calls.refuse(call, error)):
+            call.finish(method(messages.read(kind, message)).SerializeToString())
+
+    return unary
+
+
+def unimplemented(text: str) -> Unary:
+    """A method that clients know and we do not have."""
+
+    def unary(call: Call, _message: bytes) -> None:
+        call.finish(None, Status.UNIMPLEMENTED, text)
+
+    return unary

@@ -1,0 +1,62 @@
+"""grpc.health.v1: what probes of Kubernetes and load balancers ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from shipworthy.errors import NotFound, ShipworthyError
+from shipworthy.serve import calls
+from shipworthy.serve.calls import Call
+from shipworthy.serve.grpc import messages
+from shipworthy.serve.grpc.edges import answered
+
+
+class Health:
+    """Every service of ours, and the server as a whole (the empty name), serves while ``is_ready`` says so."""
+
+    def __init__(self, is_ready: Callable[[], bool]) -> None:
+        self._is_ready = is_ready
+
+    def check(self, request: Any) -> Any:
+        """The state now.
+
+        Raises:
+            NotFound: there is no such service.
+        """
+        answer = self.state(request.service)
+        if answer.status == answer.SERVICE_UNKNOWN:
+            known = ", ".join(messages.load().services)
+            raise NotFound(f"there is no service '{request.service[:100]}'", expected=f"none, or one of: {known}")
+        return answer
+
+    def watch(self, call: Call) -> _Watch:
+        """The state now; the call stays open."""
+        return _Watch(self, call)
+
+    def state(self, service: str) -> Any:
+        """The answer for a service; of one that we do not have, that we do not know it."""
+        answer = messages.load()["grpc.health.v1.HealthCheckResponse"]()
+        if service and service not in messages.load().services:
+            answer.status = answer.SERVICE_UNKNOWN
+        else:
+            answer.status = answer.SERVING if self._is_ready() else answer.NOT_SERVING
+        return answer
+
+
+class _Watch:
+    def __init__(self, health: Health, call: Call) -> None:
+        self._health = health
+        self._call = call
+
+    def message(self, message: bytes) -> None:
+        """Take the one request."""
+        with answered(self._refuse):
+            request = messages.read(messages.load()["grpc.health.v1.HealthCheckRequest"], message)
+            self._call.send(self._health.state(request.service).SerializeToString())
+
+    def half_closed(self) -> None:
+        """The request is whole; the watch goes on until the client ends it."""
+
+    def _refuse(self, error: ShipworthyError) -> None:
+        calls.refuse(self._call, error)

@@ -1,0 +1,82 @@
+"""GRPCInferenceService beside inference: is it there, what is it, what has it done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+from shipworthy.errors import NotFound
+from shipworthy.records import TensorSpec
+from shipworthy.serve import extensions, oip
+from shipworthy.serve.catalog import Catalog, Live
+from shipworthy.serve.grpc import messages
+
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "parameters", "schedule_policy", "statistics")
+PLATFORM = "onnxruntime_onnx"
+
+
+class Service:
+    """The methods that answer at once, each a message in, a message out."""
+
+    def __init__(self, catalog: Catalog, is_ready: Callable[[], bool]) -> None:
+        self._catalog = catalog
+        self._is_ready = is_ready
+
+    def server_live(self, _request: Any) -> Any:
+        """Whether the process answers: it does."""
+        return _new("ServerLiveResponse", live=True)
+
+    def server_ready(self, _request: Any) -> Any:
+        """Whether requests are taken."""
+        return _new("ServerReadyResponse", ready=self._is_ready())
+
+    def model_ready(self, request: Any) -> Any:
+        """Whether a model can answer; one that is not there cannot, which is no error: clients poll for it."""
+        try:
+            self._catalog.find(request.name, request.version)
+        except NotFound:
+            return _new("ModelReadyResponse", ready=False)
+        return _new("ModelReadyResponse", ready=self._is_ready())
+
+    def server_metadata(self, _request: Any) -> Any:
+        """Name, version and extensions."""
+        return _new("ServerMetadataResponse", name="shipworthy", version=metadata.version("shipworthy"), extensions=EXTENSIONS)
+
+    def model_metadata(self, request: Any) -> Any:
+        """What a model takes and gives; -1 is a free dimension."""
+        live = self._catalog.find(request.name, request.version)
+        return _new(
+            "ModelMetadataResponse",
+            name=live.name,
+            versions=[str(one.version) for one in self._catalog.versions(live.name)],
+            platform=PLATFORM,
+            inputs=[_metadata(spec) for spec in live.signature.inputs],
+            outputs=[_metadata(spec) for spec in live.signature.outputs],
+        )
+
+    def model_config(self, request: Any) -> Any:
+        """The configuration that tools read."""
+        live = self._catalog.find(request.name, request.version)
+        plan = live.batcher._plan  # noqa: SLF001
+        return _new("ModelConfigResponse", config=extensions.configuration(live, plan))
+
+    def model_statistics(self, request: Any) -> Any:
+        """Counts and times of one version, of all versions of a model, or of everything."""
+        lives: list[Live] = []
+        for name in [request.name] if request.name else self._catalog.names():
+            lives += [self._catalog.find(name, request.version)] if request.version else self._catalog.versions(name)
+        return _new("ModelStatisticsResponse", **extensions.statistics(lives))
+
+    def repository_index(self, _request: Any) -> Any:
+        """Every version of every model."""
+        lives = [live for name in self._catalog.names() for live in self._catalog.versions(name)]
+        return _new("RepositoryIndexResponse", models=extensions.index(lives))
+
+
+def _new(name: str, /, **values: Any) -> Any:
+    return messages.load()[f"inference.{name}"](**values)
+
+
+def _metadata(spec: TensorSpec) -> Any:
+    return _new("ModelMetadataResponse.TensorMetadata", **oip.describe(spec))

@@ -1,0 +1,192 @@
+"""TensorFlow Serving's PredictionService and ModelService."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from shipworthy.errors import Refused, ShipworthyError
+from shipworthy.protocols import Array, Arrays
+from shipworthy.records import TensorSpec
+from shipworthy.serve import calls, fit
+from shipworthy.serve.batcher import Job
+from shipworthy.serve.calls import Call, Unary
+from shipworthy.serve.catalog import Catalog, Live
+from shipworthy.serve.grpc import examples, messages, tensorproto
+from shipworthy.serve.grpc.edges import answered
+from shipworthy.serve.tfs import DATATYPES
+from shipworthy.serve.tfs_messages import SIGNATURE_NAME
+
+_METADATA_FIELD = "signature_def"
+
+Inputs = tuple[dict[str, Array], int]
+Parse = Callable[[Any, Live], Inputs]
+Answer = Callable[[Any, Live, Arrays], Any]
+
+
+class Service:
+    """The methods of both services over a catalog."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    def predict(self) -> Unary:
+        """Predict: tensors in, the outputs asked for out."""
+        return self._running("PredictRequest", _parse_predict, _answer_predict)
+
+    def classify(self) -> Unary:
+        """Classify: examples in, a label and a score for each class out."""
+        return self._running("ClassificationRequest", _parse_classify, _answer_classify)
+
+    def regress(self) -> Unary:
+        """Regress: examples in, a number for each out."""
+        return self._running("RegressionRequest", _parse_regress, _answer_regress)
+
+    def model_metadata(self, request: Any) -> Any:
+        """GetModelMetadata: the signature of a model.
+
+        Raises:
+            NotFound: there is no such model.
+            Refused: another field than ``signature_def`` is asked for, or none.
+        """
+        live = self._find(request.model_spec)
+        if list(request.metadata_field) != [_METADATA_FIELD]:
+            raise Refused(
+                "the metadata field does not exist",
+                found=", ".join(request.metadata_field)[:200] or "none",
+                expected=_METADATA_FIELD,
+            )
+        signatures = _new("SignatureDefMap")
+        definition = signatures.signature_def[SIGNATURE_NAME]
+        definition.method_name = "tensorflow/serving/predict"
+        for specs, infos in ((live.signature.inputs, definition.inputs), (live.signature.outputs, definition.outputs)):
+            for spec in specs:
+                _describe(spec, infos[spec.name])
+        answer = _new("GetModelMetadataResponse")
+        _fill_spec(answer.model_spec, live, "")
+        packed = answer.metadata[_METADATA_FIELD]
+        packed.type_url = f"type.googleapis.com/{signatures.DESCRIPTOR.full_name}"
+        packed.value = signatures.SerializeToString()
+        return answer
+
+    def model_status(self, request: Any) -> Any:
+        """GetModelStatus: the version named, or all, the newest first; what is here is available.
+
+        Raises:
+            NotFound: there is no such model or version.
+        """
+        spec = request.model_spec
+        named = spec.version.value or spec.version_label
+        lives = [self._find(spec)] if named else reversed(self._catalog.versions(spec.name))
+        answer = _new("GetModelStatusResponse")
+        for live in lives:
+            status = answer.model_version_status.add(version=live.version, state="AVAILABLE")
+            status.status.SetInParent()
+        return answer
+
+    def _running(self, takes: str, parse: Parse, answer: Answer) -> Unary:
+        """A method that runs a model: ``parse`` gives inputs and rows, ``answer`` the message out of the outputs."""
+        kind = messages.load()[f"tensorflow.serving.{takes}"]
+
+        def unary(call: Call, message: bytes) -> None:
+            def refuse(error: ShipworthyError) -> None:
+                calls.refuse(call, error)
+
+            with answered(refuse):
+                request = messages.read(kind, message)
+                live = self._find(request.model_spec)
+                inputs, rows = parse(request, live)
+
+                def done(outputs: dict[str, Array] | None, error: ShipworthyError | None) -> None:
+                    if outputs is None:
+                        refuse(error)  # type: ignore[arg-type]  # without outputs there is an error
+                        return
+                    with answered(refuse):
+                        call.finish(answer(request, live, outputs).SerializeToString())
+
+                job = Job(inputs, rows, done, call.deadline_ns)
+
+                def gone() -> None:
+                    job.cancelled = True
+
+                call.on_cancel = gone
+                live.submit(job)
+
+        return unary
+
+    def _find(self, spec: Any) -> Live:
+        """The version that a ModelSpec means; version 0 is none: so clients say that they name none."""
+        if spec.signature_name not in ("", SIGNATURE_NAME):
+            raise Refused(f"there is no signature '{spec.signature_name[:100]}'", expected=f"'{SIGNATURE_NAME}', or none")
+        return self._catalog.find(spec.name, str(spec.version.value or spec.version_label))
+
+
+def _parse_predict(request: Any, live: Live) -> Inputs:
+    dtypes = {number: dtype for dtype, number in tensorproto.numbers().items()}
+    shapes = {name: tensorproto.shape_of(name, proto) for name, proto in request.inputs.items()}
+    entries = []
+    for name, proto in request.inputs.items():
+        dtype = dtypes.get(proto.dtype)
+        entries.append((name, DATATYPES[dtype] if dtype else f"data type {proto.dtype}", shapes[name]))
+    rows = fit.check(entries, live.signature, DATATYPES)
+    fit.wanted(request.output_filter, live.signature)
+    specs = live.signature.inputs
+    return {s.name: tensorproto.to_array(s.name, request.inputs[s.name], s.dtype, shapes[s.name]) for s in specs}, rows
+
+
+def _answer_predict(request: Any, live: Live, outputs: Arrays) -> Any:
+    answer = _new("PredictResponse")
+    _fill_spec(answer.model_spec, live, SIGNATURE_NAME)
+    for name in fit.wanted(request.output_filter, live.signature):
+        answer.outputs[name].CopyFrom(tensorproto.from_array(name, outputs[name]))
+    return answer
+
+
+def _parse_classify(request: Any, live: Live) -> Inputs:
+    fit.scores(live.signature)
+    return examples.parse(request.input, live.signature)
+
+
+def _answer_classify(_request: Any, live: Live, outputs: Arrays) -> Any:
+    """Labels are the texts that stand beside the scores in an output of their shape; without one they are empty."""
+    scores = outputs[fit.scores(live.signature).name]
+    beside = [s.name for s in live.signature.outputs if s.dtype == "str" and outputs[s.name].shape == scores.shape]
+    labels = outputs[beside[0]] if beside else np.full(scores.shape, "", dtype=object)
+    answer = _new("ClassificationResponse")
+    _fill_spec(answer.model_spec, live, SIGNATURE_NAME)
+    answer.result.SetInParent()
+    for row_labels, row_scores in zip(labels.tolist(), scores.tolist(), strict=True):
+        classes = answer.result.classifications.add().classes
+        for label, score in zip(row_labels, row_scores, strict=True):
+            classes.add(label=label, score=score)
+    return answer
+
+
+def _parse_regress(request: Any, live: Live) -> Inputs:
+    fit.number_a_row(live.signature)
+    return examples.parse(request.input, live.signature)
+
+
+def _answer_regress(_request: Any, live: Live, outputs: Arrays) -> Any:
+    answer = _new("RegressionResponse")
+    _fill_spec(answer.model_spec, live, SIGNATURE_NAME)
+    answer.result.SetInParent()
+    for value in outputs[fit.number_a_row(live.signature).name].ravel().tolist():
+        answer.result.regressions.add(value=value)
+    return answer
+
+
+def _new(name: str) -> Any:
+    return messages.load()[f"tensorflow.serving.{name}"]()
+
+
+def _fill_spec(spec: Any, live: Live, signature_name: str) -> None:
+    spec.name, spec.version.value, spec.signature_name = live.name, live.version, signature_name
+
+
+def _describe(spec: TensorSpec, info: Any) -> None:
+    info.name, info.dtype = spec.name, tensorproto.numbers()[spec.dtype]
+    for n in spec.shape:
+        info.tensor_shape.dim.add(size=-1 if n is None else n)

@@ -1,0 +1,53 @@
+"""gRPC over HTTP/2 on an asyncio transport, without a gRPC library.
+
+``wire`` frames; ``heads`` and ``replies`` header blocks in and out; ``messages`` gRPC's messages in the bytes of a stream;
+``stream`` one call; ``intake`` and ``outbox`` flow control in and out; ``streams`` all calls of a connection; ``protocol``
+the connection; ``limits`` what it may ask of us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from shipworthy.serve.calls import Services
+from shipworthy.serve.http2.limits import Limits
+from shipworthy.serve.http2.protocol import GrpcProtocol
+
+
+class Lane:
+    """Makes the protocol of each connection, and speaks to all of them: a factory for ``loop.create_server``."""
+
+    def __init__(self, services: Services, limits: Limits) -> None:
+        self._services = services
+        self._limits = limits
+        self._awake: list[GrpcProtocol] = []
+        self.connections: set[GrpcProtocol] = set()
+        """Those that are open."""
+
+    def __call__(self) -> GrpcProtocol:
+        """The protocol of a new connection."""
+        return GrpcProtocol(self._services, self._limits, self)
+
+    def shutdown(self) -> None:
+        """Tell every client to go elsewhere; each connection closes after its last open call."""
+        for connection in list(self.connections):
+            connection.shutdown()
+
+    def wake(self, connection: GrpcProtocol) -> None:
+        """Let a connection write in the next turn of the loop; all that wake in one turn share one callback."""
+        if not self._awake:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._awake.append(connection)
+
+    def _flush(self) -> None:
+        awake, self._awake = self._awake, []
+        for connection in awake:
+            connection.flush()
+
+
+def lane(services: Services, limits: Limits) -> Lane:
+    """What to give ``loop.create_server`` so that it answers gRPC with ``services``."""
+    return Lane(services, limits)
+
+
+__all__ = ["GrpcProtocol", "Lane", "Limits", "lane"]

@@ -1,0 +1,289 @@
+"""The OpenAPI 3.1 document of a server: every route over HTTP, with the schemas and examples of its models. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+import numpy as np
+
+from shipworthy.protocols import Array
+from shipworthy.records import Signature, TensorSpec
+from shipworthy.serve import oip
+from shipworthy.serve.catalog import Live
+from shipworthy.serve.tensors import DATATYPES
+
+# An example with more values than this helps nobody to read it.
+EXAMPLE_VALUES = 256
+
+Plain = dict[str, Any]
+
+_ERRORS = {
+    "400": "the request is wrong; the message says what was found and what was expected",
+    "404": "there is no such model or version; the message names those there are",
+}
+_BODY_ERRORS = _ERRORS | {
+    "413": "the body is too large",
+    "415": "the body is in an encoding that is not read",
+    "500": "the model could not be run",
+    "503": "too much waits, or the request's timeout passed: try again after Retry-After",
+}
+
+
+def document(lives: Iterable[Live], version: str) -> Plain:
+    """The document.
+
+    Args:
+        lives: every version that is served, of each model oldest first.
+        version: of this server.
+    """
+    everything = list(lives)
+    newest = {live.name: live for live in everything}
+    paths = _server_paths()
+    for name, live in newest.items():
+        paths |= _model_paths(live, f"/v2/models/{_quoted(name)}", f"/v1/models/{_quoted(name)}", "")
+    for live in everything:
+        which = f"{_quoted(live.name)}/versions/{live.version}"
+        paths |= _model_paths(live, f"/v2/models/{which}", f"/v1/models/{which}", f", version {live.version}")
+    for name, live in newest.items():
+        paths |= _change_paths(name, f"/v2/repository/models/{_quoted(name)}")
+        paths |= _tfs_paths(live, f"/v1/models/{_quoted(name)}/labels/{{label}}", ", by label", [_LABEL])
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "shipworthy",
+            "version": version,
+            "description": "Predictions over the Open Inference Protocol v2 and TensorFlow Serving's REST interface.",
+        },
+        "paths": paths,
+        "components": {"schemas": {"Error": _object({"error": {"type": "string"}})}},
+    }
+
+
+def example_inputs(signature: Signature) -> dict[str, Array]:
+    """One row of zeros, or of the text ``a``; each free dimension is 1."""
+    inputs: dict[str, Array] = {}
+    for spec in signature.inputs:
+        shape = tuple(1 if n is None else n for n in spec.shape)
+        text = spec.dtype == "str"
+        inputs[spec.name] = np.full(shape, "a", dtype=object) if text else np.zeros(shape, dtype=spec.dtype)
+    return inputs
+
+
+def short(signature: Signature) -> bool:
+    """Whether an example of the inputs in JSON is short enough to read; FP16 has none."""
+    values = sum(math.prod(1 if n is None else n for n in spec.shape) for spec in signature.inputs)
+    return values <= EXAMPLE_VALUES and all(spec.dtype != "float16" for spec in signature.inputs)
+
+
+def oip_example(signature: Signature) -> Plain:
+    """The body of an inference request, as plain JSON."""
+    body, _ = oip.request_body(example_inputs(signature))
+    plain: Plain = msgspec.json.decode(body)
+    return plain
+
+
+def tfs_example(signature: Signature) -> Plain:
+    """The body of a ``predict`` request in columns, or in rows where the model has one input with free rows."""
+    inputs = {name: array.tolist() for name, array in example_inputs(signature).items()}
+    only = signature.inputs[0] if len(signature.inputs) == 1 else None
+    if only is not None and only.shape and only.shape[0] is None:
+        return {"instances": inputs[only.name]}
+    return {"inputs": inputs}
+
+
+# ---------------------------------------------------------------- paths
+
+_LABEL: Plain = {"name": "label", "in": "path", "required": True, "schema": {"type": "string"}}
+_SERVER = "server"
+_ANY: Plain = {"type": "object"}
+
+
+def _server_paths() -> Plain:
+    ready = _object({"ready": {"type": "boolean"}})
+    return {
+        "/v2": _get("Server metadata", _SERVER, _object({"name": _text(), "version": _text(), "extensions": _list(_text())})),
+        "/v2/health/live": _get("Whether the process answers", _SERVER, _object({"live": {"type": "boolean"}})),
+        "/v2/health/ready": _get("Whether requests can be answered", _SERVER, ready, {"503": "not ready"}),
+        "/v2/models": _get("The names of all models", _SERVER, _object({"models": _list(_text())})),
+        "/v2/models/stats": _get("Statistics of all models", _SERVER, _object({"model_stats": _list(_ANY)})),
+        "/v2/repository/index": _post("Every version that is served", _SERVER, _ANY, _list(_ANY), required=False),
+        "/openapi.json": _get("This document", _SERVER, _ANY),
+        "/docs": {
+            "get": {
+                "summary": "A page about the models for people",
+                "tags": [_SERVER],
+                "responses": {"200": {"description": "the page", "content": {"text/html": {"schema": _text()}}}},
+            }
+        },
+    }
+
+
+def _change_paths(name: str, base: str) -> Plain:
+    body = _object({"parameters": _ANY}, required=[])
+    return {
+        f"{base}/{verb}": _post(f"{verb.capitalize()} {name}", name, body, None, required=False) for verb in ("load", "unload")
+    }
+
+
+def _model_paths(live: Live, v2: str, v1: str, which: str) -> Plain:
+    name, signature = live.name, live.signature
+    metadata = _object({"name": _text(), "versions": _list(_text()), "inputs": _list(_ANY), "outputs": _list(_ANY)})
+    infer = _post(
+        f"Infer with {name}{which}",
+        name,
+        _infer_schema(signature.inputs, "inputs"),
+        _infer_schema(signature.outputs, "outputs"),
+        oip_example(signature) if short(signature) else None,
+    )
+    binary = {"schema": {"type": "string", "format": "binary"}}
+    infer["post"]["requestBody"]["content"]["application/octet-stream"] = binary
+    infer["post"]["responses"]["200"]["content"]["application/octet-stream"] = binary
+    infer["post"]["parameters"] = [
+        {
+            "name": oip.LENGTH_HEADER,
+            "in": "header",
+            "description": "bytes of JSON before the binary tensors; 0: the body is the only input",
+            "schema": {"type": "integer", "minimum": 0},
+        }
+    ]
+    ready = _object({"name": _text(), "ready": {"type": "boolean"}})
+    return {
+        v2: _get(f"Metadata of {name}{which}", name, metadata, _ERRORS),
+        f"{v2}/ready": _get(f"Whether {name}{which} can answer", name, ready, _ERRORS),
+        f"{v2}/infer": infer,
+        f"{v2}/config": _get(f"Configuration of {name}{which}", name, _ANY, _ERRORS),
+        f"{v2}/stats": _get(f"Statistics of {name}{which}", name, _object({"model_stats": _list(_ANY)}), _ERRORS),
+        **_tfs_paths(live, v1, which, []),
+    }
+
+
+def _tfs_paths(live: Live, base: str, which: str, parameters: list[Plain]) -> Plain:
+    name, signature = live.name, live.signature
+    example = tfs_example(signature) if short(signature) else None
+    examples = _object({"examples": _list(_ANY), "context": _ANY}, required=["examples"])
+    status = _object({"model_version_status": _list(_ANY)})
+    metadata = _object({"model_spec": _ANY, "metadata": _ANY})
+    results = _object({"results": _list({})})
+    paths = {
+        base: _get(f"Status of {name}{which}", name, status, _ERRORS),
+        f"{base}/metadata": _get(f"Signature of {name}{which}", name, metadata, _ERRORS),
+        f"{base}:predict": _post(f"Predict with {name}{which}", name, _predict_schema(signature), _PREDICTED, example),
+        f"{base}:classify": _post(f"Classify with {name}{which}", name, examples, results),
+        f"{base}:regress": _post(f"Regress with {name}{which}", name, examples, results),
+    }
+    return {path: item | {"parameters": parameters} for path, item in paths.items()} if parameters else paths
+
+
+def _get(summary: str, tag: str, schema: Plain, errors: Mapping[str, str] | None = None) -> Plain:
+    return {"get": {"summary": summary, "tags": [tag], "responses": _responses(schema, errors or {})}}
+
+
+def _post(
+    summary: str, tag: str, body: Plain, answer: Plain | None, example: Plain | None = None, *, required: bool = True
+) -> Plain:
+    content = {"schema": body} | ({"example": example} if example is not None else {})
+    return {
+        "post": {
+            "summary": summary,
+            "tags": [tag],
+            "requestBody": {"required": required, "content": {"application/json": content}},
+            "responses": _responses(answer, _BODY_ERRORS if required else _ERRORS),
+        }
+    }
+
+
+def _responses(schema: Plain | None, errors: Mapping[str, str]) -> Plain:
+    fine: Plain = {"description": "the answer"}
+    if schema is not None:
+        fine["content"] = {"application/json": {"schema": schema}}
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {"200": fine} | {status: {"description": text, "content": error} for status, text in errors.items()}
+
+
+# ---------------------------------------------------------------- schemas
+
+
+def _infer_schema(specs: Iterable[TensorSpec], key: str) -> Plain:
+    """A request (``inputs``) or an answer (``outputs``): its tensors are any order of these."""
+    parameters = {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}}
+    tensors = [
+        _object(
+            {
+                "name": {"const": spec.name},
+                "shape": _dimensions(spec),
+                "datatype": {"const": DATATYPES[spec.dtype]},
+                "parameters": parameters,
+                "data": {"type": "array", "description": "values, flat in row-major order or nested as the shape"},
+            },
+            required=["name", "shape", "datatype"],
+        )
+        for spec in specs
+    ]
+    fields: Plain = {"id": _text(), "parameters": parameters, key: _list({"oneOf": tensors})}
+    if key == "inputs":
+        wanted = _object({"name": _text(), "parameters": parameters}, required=["name"])
+        return _object(fields | {"outputs": _list(wanted)}, required=[key])
+    return _object(fields | {"model_name": _text(), "model_version": _text()}, required=[key, "model_name"])
+
+
+def _predict_schema(signature: Signature) -> Plain:
+    rows = _object({spec.name: _nested(spec, spec.shape[1:]) for spec in signature.inputs})
+    columns = _object({spec.name: _nested(spec, spec.shape) for spec in signature.inputs})
+    if len(signature.inputs) == 1:
+        only = signature.inputs[0]
+        rows = {"anyOf": [_nested(only, only.shape[1:]), rows]}
+        columns = {"anyOf": [_nested(only, only.shape), columns]}
+    name = {"signature_name": {"enum": ["", "serving_default"]}}
+    return {
+        "oneOf": [
+            _object(name | {"instances": {"type": "array", "items": rows, "minItems": 1}}, required=["instances"]),
+            _object(name | {"inputs": columns}, required=["inputs"]),
+        ]
+    }
+
+
+_PREDICTED: Plain = {
+    "description": "predictions for instances, outputs for inputs; a single output goes without its name",
+    "oneOf": [
+        {"type": "object", "properties": {"predictions": {"type": "array"}}, "required": ["predictions"]},
+        {"type": "object", "properties": {"outputs": {}}, "required": ["outputs"]},
+    ],
+}
+
+
+def _nested(spec: TensorSpec, shape: tuple[int | None, ...]) -> Plain:
+    scalar: Plain = {"type": {"b": "boolean", "f": "number", "U": "string"}.get(np.dtype(spec.dtype).kind, "integer")}
+    if spec.dtype == "str":
+        scalar = {"anyOf": [scalar, _object({"b64": {"type": "string", "contentEncoding": "base64"}})]}
+    for n in reversed(shape):
+        sizes = {} if n is None else {"minItems": n, "maxItems": n}
+        scalar = {"type": "array", "items": scalar} | sizes
+    return scalar
+
+
+def _dimensions(spec: TensorSpec) -> Plain:
+    sizes = [{"type": "integer", "minimum": 0} if n is None else {"const": n} for n in spec.shape]
+    exact = {"minItems": len(sizes), "maxItems": len(sizes)}
+    return {"type": "array"} | ({"prefixItems": sizes} if sizes else {}) | exact
+
+
+def _object(properties: Plain, required: list[str] | None = None) -> Plain:
+    wanted = list(properties) if required is None else required
+    return {"type": "object", "properties": properties} | ({"required": wanted} if wanted else {})
+
+
+def _list(items: Plain) -> Plain:
+    return {"type": "array", "items": items}
+
+
+def _text() -> Plain:
+    return {"type": "string"}
+
+
+def _quoted(name: str) -> str:
+    """The name as a path has it; braces would be a template."""
+    return quote(name, safe="")

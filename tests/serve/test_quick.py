@@ -1,0 +1,149 @@
+"""The quick reader says what the full one says, of every request; or leaves it to that."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from shipworthy.errors import ShipworthyError
+from shipworthy.records import Signature, TensorSpec
+from shipworthy.serve import oip
+from shipworthy.serve.quick import Quick
+
+
+def spec(name: str, dtype: str, *shape: int | None) -> TensorSpec:
+    return TensorSpec(name=name, dtype=dtype, shape=shape)
+
+
+SIGNATURES = [
+    Signature(inputs=(spec("x", "float32", None, 3),), outputs=(spec("label", "int64", None), spec("p", "float32", None, 2))),
+    Signature(inputs=(spec("a", "float64", None, 2), spec("b", "float32", None)), outputs=(spec("p", "float64", None, 2),)),
+    Signature(inputs=(spec("i", "uint8", None, 2),), outputs=(spec("flag", "bool", None),)),
+    Signature(inputs=(spec("fixed", "int32", 2),), outputs=(spec("y", "int32", 2),)),
+    Signature(inputs=(spec("t", "str", None),), outputs=(spec("t", "str", None),)),
+    Signature(inputs=(spec("h", "float16", None),), outputs=(spec("h", "float16", None),)),
+]
+NUMBERS = st.one_of(st.integers(-3, 300), st.floats(width=32), st.sampled_from([1e39, None, True, "a", [1.0]]))
+
+
+def array_of(one: TensorSpec, rows: int) -> st.SearchStrategy[np.ndarray]:
+    texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
+    kind = object if one.dtype == "str" else one.dtype
+    return hnp.arrays(kind, [n or rows for n in one.shape], elements=texts if one.dtype == "str" else None)
+
+
+def outcome(parse: Any, body: bytes, header: int | None) -> tuple[str, Any]:
+    try:
+        request = parse(body, header)
+    except ShipworthyError as error:
+        return "refused", str(error)
+    arrays = {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in request.inputs.items()}
+    return "read", (arrays, request.outputs, request.id, request.rows, request.timeout_us, request.priority)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> tuple[Signature, bytes]:
+    signature = draw(st.sampled_from(SIGNATURES))
+    inputs = []
+    for one in draw(st.permutations(signature.inputs)):
+        rows = draw(st.integers(0, 3))
+        shape = [
+            draw(st.sampled_from([rows, n or rows, -1, 1])) if draw(st.integers(0, 9)) == 0 else (n or rows) for n in one.shape
+        ]
+        count = max(0, int(np.prod(shape))) + (draw(st.integers(-1, 1)) if draw(st.integers(0, 9)) == 0 else 0)
+        datatype = draw(st.sampled_from(["FP32", "FP64", "UINT8", "INT32", "BYTES", oip.describe(one)["datatype"]]))
+        if draw(st.integers(0, 5)):
+            datatype = oip.describe(one)["datatype"]
+        data = draw(
+            st.lists(NUMBERS if draw(st.booleans()) else st.integers(0, 9), min_size=max(0, count), max_size=max(0, count))
+        )
+        entry: dict[str, Any] = {"name": one.name, "shape": shape, "datatype": datatype, "data": data}
+        if draw(st.integers(0, 9)) == 0:
+            entry["parameters"] = {"binary_data_size": 4}
+        inputs.append(entry)
+    ask: dict[str, Any] = {"inputs": inputs}
+    for key, values in (
+        ("id", st.sampled_from(["7", 7])),
+        ("parameters", st.sampled_from([{}, {"timeout": 5}, {"priority": 2}, {"binary_data_output": True}])),
+        ("outputs", st.sampled_from([[], [{"name": signature.outputs[0].name}], [{"name": "nothing"}]])),
+        ("unknown", st.just(1)),
+    ):
+        if draw(st.integers(0, 5)) == 0:
+            ask[key] = draw(values)
+    return signature, json.dumps(ask, allow_nan=False, default=str).encode() if _plain(ask) else json.dumps(ask).encode()
+
+
+def _plain(ask: Any) -> bool:
+    try:
+        json.dumps(ask, allow_nan=False)
+    except ValueError:
+        return False
+    return True
+
+
+@given(requests())
+@settings(max_examples=500, deadline=None)
+def test_json_is_read_as_the_full_reader_reads_it(case: tuple[Signature, bytes]) -> None:
+    signature, body = case
+    quick = Quick("m", "1", signature)
+    assert outcome(quick.parse, body, None) == outcome(lambda b, h: oip.parse(b, h, signature), body, None)
+
+
+@given(st.data())
+@settings(max_examples=200, deadline=None)
+def test_bytes_are_read_as_the_full_reader_reads_them_also_from_memory(data: st.DataObject) -> None:
+    signature = data.draw(st.sampled_from(SIGNATURES[:4]))
+    quick = Quick("m", "1", signature)
+    for _ in range(3):  # the second and third may be read by a head that is remembered
+        rows = data.draw(st.integers(1, 2))
+        arrays = {
+            one.name: data.draw(
+                hnp.arrays(
+                    one.dtype, [n or rows for n in one.shape], elements={"allow_nan": False} if "f" in one.dtype else None
+                )
+            )
+            for one in signature.inputs
+        }
+        body, header = oip.request_body(arrays, binary=True)
+        body += b"x" * data.draw(st.sampled_from([0, 0, 0, 1]))
+        assert outcome(quick.parse, body, header) == outcome(lambda b, h: oip.parse(b, h, signature), body, header)
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_answers_are_the_same_bytes(data: st.DataObject) -> None:
+    signature = data.draw(st.sampled_from(SIGNATURES))
+    quick = Quick("m", "1", signature)
+    rows = data.draw(st.integers(1, 3))
+    texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=3)
+    outputs = {
+        one.name: data.draw(
+            hnp.arrays(
+                object if one.dtype == "str" else one.dtype,
+                [n or rows for n in one.shape],
+                elements=texts if one.dtype == "str" else None,
+            )
+        )
+        for one in signature.outputs
+    }
+    inputs = {one.name: np.ones([n or rows for n in one.shape], one.dtype) for one in signature.inputs if one.dtype != "str"}
+    binary = data.draw(st.booleans()) or signature.inputs[0].dtype == "float16"
+    if not inputs:
+        inputs = {"t": np.array(["a"] * rows, object)}
+    body, header = oip.request_body(inputs, binary=binary)
+    for _ in range(2):
+        request = quick.parse(body, header)
+        full = oip.parse(body, header, signature)
+        try:
+            expected: Any = oip.answer(full, "m", "1", outputs)
+        except ShipworthyError as error:
+            with pytest.raises(type(error)):
+                quick.answer(request, outputs)
+        else:
+            assert quick.answer(request, outputs) == expected

@@ -118,6 +118,10 @@ class ServeSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     )
     port: Annotated[int, Meta(ge=0, le=65535), about("port to listen on; 0: a free one")] = 8000
     body_limit_mb: Annotated[Positive, about("largest request body")] = 64.0
+    workers: Annotated[
+        int, Meta(ge=0, le=1024), about("processes; 0: one a core for models with short runs, one for others")
+    ] = 0
+    tune: Annotated[bool, about("measure a run at load, in under a second, where no evidence tells its cost")] = True
     start_seconds: Annotated[Positive, about("how long ship waits for the server it starts")] = 30.0
 
 

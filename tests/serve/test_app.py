@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import http.client
 import json
 import logging
@@ -13,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from starlette.requests import Request
 
+from shipworthy.errors import Failed
 from shipworthy.records import Signature, TensorSpec
-from shipworthy.serve import app
+from shipworthy.serve import app, exchange
 from shipworthy.serve.batcher import Batcher, Plan
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.statistics import Statistics
@@ -50,7 +53,7 @@ def tensor(name: str, values: Any, datatype: str = "FP32") -> dict[str, Any]:
 def test_health_metadata_and_the_list(url: str) -> None:
     for path in ("/v2", "/v2/"):
         status, plain = get(url, path)
-        assert (status, plain["name"], plain["extensions"]) == (200, "shipworthy", ["binary_tensor_data"])
+        assert (status, plain["name"], plain["extensions"]) == (200, "shipworthy", app.EXTENSIONS)
         assert plain["version"]
     assert get(url, "/v2/health/live") == (200, {"live": True})
     assert get(url, "/v2/health/ready") == (200, {"ready": True})
@@ -153,10 +156,19 @@ def test_a_bad_request_is_400_and_names_found_and_expected(url: str) -> None:
     assert "Inference-Header-Content-Length" in json.loads(body)["error"]
 
 
-def test_a_compressed_body_is_415(url: str) -> None:
-    status, headers, body = call(url, "POST", "/v2/models/two/infer", b"\x1f\x8b", content_encoding="gzip")
-    assert (status, headers["connection"]) == (415, "close")
-    assert "gzip" in json.loads(body)["error"]
+def test_a_body_in_an_encoding_we_do_not_read_is_415_and_a_broken_one_400(url: str) -> None:
+    for encoding, expected in (("br", 415), ("gzip, br", 415), ("gzip", 400), ("deflate", 400)):
+        status, _, body = call(url, "POST", "/v2/models/two/infer", b"\x1f\x8b", content_encoding=encoding)
+        assert status == expected
+        assert json.loads(body)["error"]
+
+
+def test_a_body_that_expands_above_the_limit_is_413(url: str) -> None:
+    bomb = gzip.compress(b" " * 50_000_000)
+    assert len(bomb) < 100_000
+    status, _, body = call(url, "POST", "/v2/models/two/infer", bomb, content_encoding="gzip")
+    assert status == 413
+    assert json.loads(body)["error"]
 
 
 # ---------------------------------------------------------------- the limit of 1 MB
@@ -258,7 +270,7 @@ def test_a_bug_is_a_short_500_and_the_error_goes_on_to_the_log(caplog: pytest.Lo
 def test_a_failure_of_ours_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def ask() -> Any:
         scope = {"type": "http", "method": "POST", "path": "/p", "headers": [], "query_string": b""}
-        return await app._ours(app.Request(scope), app.Failed("the disk is full"))
+        return await exchange.of_ours(Request(scope), Failed("the disk is full"))
 
     with caplog.at_level(logging.ERROR):
         response = asyncio.run(ask())

@@ -220,7 +220,7 @@ def test_a_broken_model_or_none_is_refused_before_anything_listens(
 
 def loaded(path: Path, **options: object) -> tuple[Worker, bool]:
     """A worker that has loaded one model as 'm', and whether it calls that light."""
-    work = Work([ServedModel("m", 1, path, Target())], ServeSettings(), 2, **options)
+    work = Work([ServedModel("m", 1, path, Target())], ServeSettings(**options), 2)
     worker = Worker(work, socket.socket())
     light = worker._load()
     worker._control.close()
@@ -233,7 +233,7 @@ def test_warming_up_runs_each_model_and_a_failure_there_refuses_nothing(
     runs: list[list[str]] = []
     run = OnnxRuntimeRunner.run
     monkeypatch.setattr(OnnxRuntimeRunner, "run", lambda self, inputs: runs.append(sorted(inputs)) or run(self, inputs))
-    loaded(models["two"], tunes=False)
+    loaded(models["two"], tune=False)
     assert runs == [["a", "b"]]
     monkeypatch.setattr(OnnxRuntimeRunner, "run", lambda self, _: run(self, {}))
     worker, light = loaded(models["two"])
@@ -243,7 +243,7 @@ def test_warming_up_runs_each_model_and_a_failure_there_refuses_nothing(
 
 def test_the_cost_of_a_run_decides_how_it_is_served(models: dict[str, Path]) -> None:
     assert loaded(models["two"])[1]
-    assert not loaded(models["two"], tunes=False)[1]
+    assert not loaded(models["two"], tune=False)[1]
 
 
 def test_the_server_is_light(models: dict[str, Path]) -> None:

@@ -6,12 +6,11 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import click
 
 from shipworthy.cli import options
-
-MOST_WORKERS = 1024
 
 
 @click.command("serve")
@@ -27,14 +26,11 @@ MOST_WORKERS = 1024
 @click.option("--stop-with-parent", is_flag=True, hidden=True, help="End when standard input closes.")
 def command(
     what: str,
-    host: str | None,
-    port: int | None,
     changes: tuple[str, ...],
     workspace: Path,
     as_json: bool,  # noqa: FBT001
-    workers: str,
-    no_tune: bool,  # noqa: FBT001
     stop_with_parent: bool,  # noqa: FBT001
+    **flags: Any,
 ) -> None:
     """Answer predictions over HTTP until told to stop.
 
@@ -45,10 +41,14 @@ def command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     overrides = options.read_changes(changes)
-    if host is not None:
-        overrides["serve.host"] = f"'{host}'"
-    if port is not None:
-        overrides["serve.port"] = str(port)
+    if flags["host"] is not None:
+        overrides["serve.host"] = f"'{flags['host']}'"
+    if flags["port"] is not None:
+        overrides["serve.port"] = str(flags["port"])
+    if flags["workers"] != "auto":
+        overrides["serve.workers"] = flags["workers"]
+    if flags["no_tune"]:
+        overrides["serve.tune"] = "false"
     from shipworthy.resolve import resolve  # noqa: PLC0415
     from shipworthy.serve import server  # noqa: PLC0415
 
@@ -62,11 +62,4 @@ def command(
         click.echo(f"serving {model.name} version {model.version} on {url}; Ctrl-C stops it")
         click.echo(f"try:  curl {url}/v2/models/{model.name}")
 
-    count = None if workers == "auto" else _count(workers)
-    server.run([model], settings.serve, announce, workers=count, tunes=not no_tune, stop_on_eof=stop_with_parent)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_WORKERS:
-        raise click.UsageError(f"--workers is 'auto' or a number from 1 to {MOST_WORKERS}, and got '{text}'")
-    return int(text)
+    server.run([model], settings.serve, announce, stop_on_eof=stop_with_parent)

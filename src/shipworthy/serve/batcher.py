@@ -80,6 +80,11 @@ class Batcher:
         self._keyed = any(n is None for spec in signature.inputs for n in spec.shape[1:])
 
     @property
+    def plan(self) -> Plan:
+        """How the model is run."""
+        return self._plan
+
+    @property
     def waiting_rows(self) -> int:
         """Rows that no run has taken yet."""
         return self._waiting_rows

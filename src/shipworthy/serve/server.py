@@ -24,18 +24,14 @@ def run(
     settings: ServeSettings,
     announce: Callable[[str], None],
     *,
-    workers: int | None = None,
-    tunes: bool = True,
     stop_on_eof: bool = False,
 ) -> None:
     """Serve ``models`` until SIGTERM or SIGINT, then answer what was asked and return.
 
     Args:
         models: at least one; several may share a name.
-        settings: address, port (0: a free one) and limits.
+        settings: address, port (0: a free one), workers and limits.
         announce: called with the URL once every model is loaded and requests are answered.
-        workers: processes; ``None``: one a core for models whose run is short, one for others.
-        tunes: whether the cost of a run that no evidence tells is measured at load.
         stop_on_eof: stop, too, when standard input closes.
 
     Raises:
@@ -52,13 +48,13 @@ def run(
         if not ipaddress.ip_address(host).is_loopback:
             log.warning("other machines can reach this server, and it asks nobody for a key (host %s)", host)
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        work = Work(models, settings, len(os.sched_getaffinity(0)), tunes)
+        work = Work(models, settings, len(os.sched_getaffinity(0)))
 
         def ready() -> None:
             _listen(listener, settings)  # only now: until it listens, callers are refused, not kept waiting
             announce(url)
 
-        Supervisor(work, listener, workers, ready).run(stop_on_eof=stop_on_eof)
+        Supervisor(work, listener, ready).run(stop_on_eof=stop_on_eof)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -47,10 +47,9 @@ class Child:
 class Supervisor:
     """Runs workers over one listening socket until SIGTERM or SIGINT."""
 
-    def __init__(self, work: Work, listener: socket.socket, workers: int | None, announce: Callable[[], None]) -> None:
+    def __init__(self, work: Work, listener: socket.socket, announce: Callable[[], None]) -> None:
         self._work = work
         self._listener = listener
-        self._workers = workers
         self._announce = announce
         self._children: dict[socket.socket, Child] = {}
         self._selector = selectors.DefaultSelector()
@@ -93,9 +92,7 @@ class Supervisor:
             waker.close()
 
     def _count(self, *, light: bool) -> int:
-        if self._workers is not None:
-            return self._workers
-        return self._work.cores if light else 1
+        return self._work.settings.workers or (self._work.cores if light else 1)
 
     def _on_signal(self, *_: object) -> None:
         self._stopping = True
@@ -104,7 +101,8 @@ class Supervisor:
         """Start a worker and wait for it: it says whether the models are light, or why they cannot be loaded."""
         gc.collect()
         gc.freeze()  # what is imported is for ever: a collection in a worker need not copy those pages
-        self._work = replace(self._work, alone=None if self._workers is None else self._workers == 1)
+        workers = self._work.settings.workers
+        self._work = replace(self._work, alone=workers == 1 if workers else None)
         child = self._start()
         while not self._stopping:
             for key, _ in self._selector.select(1.0):

@@ -57,7 +57,7 @@ class ServedModel:
 
 @dataclass(frozen=True)
 class Work:
-    """What every worker does: the models, the settings, and whether costs that nobody knows are measured.
+    """What every worker does: the models and the settings.
 
     ``alone``: this worker is the only one; ``None``: that is so when a model is heavy.
     """
@@ -65,7 +65,6 @@ class Work:
     models: Sequence[ServedModel]
     settings: ServeSettings
     cores: int
-    tunes: bool = True
     alone: bool | None = None
 
 
@@ -101,7 +100,7 @@ class Worker:
             runner = OnnxRuntimeRunner(model.path, model.target)
             with contextlib.suppress(ShipworthyError):  # made-up values may be outside what the model takes
                 runner.run(made_up(runner.signature, 1).inputs)
-            loaded.append((model, runner, model.cost or (tune(runner) if work.tunes else None)))
+            loaded.append((model, runner, model.cost or (tune(runner) if work.settings.tune else None)))
         light = all(cost is not None and cost.light for _, _, cost in loaded)
         alone = not light if work.alone is None else work.alone
         for model, runner, cost in loaded:

@@ -67,7 +67,7 @@ class Server:
 
         async def wait() -> None:
             async with asyncio.timeout(30):
-                while call.status is None and len(call.sent) < count:
+                while call.status is None and len(call.sent) < count:  # noqa: ASYNC110  a call is no coroutine
                     await asyncio.sleep(0)
 
         self.loop.run_until_complete(wait())

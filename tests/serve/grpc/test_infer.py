@@ -319,6 +319,30 @@ def test_what_is_remembered_changes_no_meaning(server, data):
         assert ask_of(seen, one) == ask_of(Reader(server.catalog), one)
 
 
+def test_an_id_is_given_back_every_time(server):
+    reader = Reader(server.catalog)
+    for name in ("first", "first", "", "first"):
+        assert reader.read(request("linear", X, id=name).SerializeToString()).id == name
+
+
+def test_bytes_after_those_remembered_are_read(server):
+    """Two rows and a long id weigh as much as three rows, whose request is as long before the tensor."""
+    reader = Reader(server.catalog)
+    two, three = (request("linear", {"x": np.ones((n, 16), "float32")}).SerializeToString() for n in (2, 3))
+    longer = two + new(REQUEST, id="i" * 62).SerializeToString()
+    assert len(longer) == len(three)
+    assert [reader.read(one).id for one in (two, three, longer)] == ["", "", "i" * 62]
+
+
+def test_a_tensor_that_does_not_stand_last_is_not_remembered(server):
+    """Behind it stands a field that nobody knows, which ends as if it were a tensor."""
+    reader = Reader(server.catalog)
+    first = request("linear", X).SerializeToString()
+    disguise = b"\x7a\x42\x3a\x40"  # field 15 of 66 bytes, which begin as the field of a tensor of 64 bytes does
+    for inside in (X["x"].tobytes(), bytes(64)):
+        assert same(reader.read(first + disguise + inside).inputs["x"], X["x"])
+
+
 def test_a_common_request_is_remembered(server):
     """The shortcut is taken: protobuf is not asked a second time."""
     reader = Reader(server.catalog)
@@ -326,6 +350,13 @@ def test_a_common_request_is_remembered(server):
     reader._kind = None
     other = {"x": np.arange(16, dtype="float32").reshape(1, 16)}
     assert same(reader.read(request("linear", other).SerializeToString()).inputs["x"], other["x"])
+
+
+def test_what_may_differ_with_every_request_is_not_remembered(server):
+    reader = Reader(server.catalog)
+    for made in (request("linear", X, id="a"), request("linear", X, trace=("string_param", "a"))):
+        reader.read(made.SerializeToString())
+    assert reader._heads == {}
 
 
 def test_the_memory_of_a_reader_is_bounded(server, monkeypatch):

@@ -35,6 +35,42 @@ def test_a_golden_request():
     assert request.SerializeToString() == GOLDEN
 
 
+@pytest.mark.parametrize(
+    ("message", "numbers"),
+    [
+        (
+            "inference.InferTensorContents",
+            (
+                "bool_contents 1 int_contents 2 int64_contents 3 uint_contents 4 uint64_contents 5 fp32_contents 6 "
+                "fp64_contents 7 bytes_contents 8"
+            ),
+        ),
+        ("inference.InferParameter", "bool_param 1 int64_param 2 string_param 3 double_param 4 uint64_param 5"),
+        (
+            "inference.ModelInferRequest",
+            "model_name 1 model_version 2 id 3 parameters 4 inputs 5 outputs 6 raw_input_contents 7",
+        ),
+        (
+            "inference.ModelInferResponse",
+            "model_name 1 model_version 2 id 3 parameters 4 outputs 5 raw_output_contents 6",
+        ),
+        ("inference.ModelMetadataResponse", "name 1 versions 2 platform 3 inputs 4 outputs 5"),
+        (
+            "tensorflow.TensorProto",
+            (
+                "dtype 1 tensor_shape 2 version_number 3 tensor_content 4 half_val 13 float_val 5 double_val 6 int_val 7 "
+                "string_val 8 int64_val 10 bool_val 11 uint32_val 16 uint64_val 17"
+            ),
+        ),
+        ("tensorflow.serving.ModelSpec", "name 1 version 2 version_label 4 signature_name 3"),
+    ],
+)
+def test_the_numbers_are_those_of_the_protocol(message, numbers):
+    words = numbers.split()
+    found = {field.name: field.number for field in messages.load()[message].DESCRIPTOR.fields}
+    assert found == dict(zip(words[::2], map(int, words[1::2]), strict=True))
+
+
 def test_a_table_says_what_it_means():
     made = messages.build(TABLE)
     outer = made["three.Outer"](inner={"text": "a"}, kind=["SOME", 0], number=-1)

@@ -15,8 +15,19 @@ PREDICTION = "/tensorflow.serving.PredictionService/"
 MODEL = "/tensorflow.serving.ModelService/"
 SERVING = "tensorflow.serving."
 NUMBERS = {  # of TensorFlow's types.proto
-    **{"float32": 1, "float64": 2, "int32": 3, "uint8": 4, "int16": 5, "int8": 6, "str": 7, "int64": 9, "bool": 10},
-    **{"uint16": 17, "float16": 19, "uint32": 22, "uint64": 23},
+    "float32": 1,
+    "float64": 2,
+    "int32": 3,
+    "uint8": 4,
+    "int16": 5,
+    "int8": 6,
+    "str": 7,
+    "int64": 9,
+    "bool": 10,
+    "uint16": 17,
+    "float16": 19,
+    "uint32": 22,
+    "uint64": 23,
 }
 ROWS = np.random.default_rng(0).normal(size=(3, 16)).astype("float32")
 
@@ -108,6 +119,12 @@ def test_the_version_named_answers(server):
 def test_a_filter_chooses_outputs(server):
     answer = predict(server, predict_request("linear", {"x": content(ROWS)}, outputs=["scores"]))
     assert list(answer.outputs) == ["scores"]
+
+
+def test_an_output_that_does_not_exist_takes_no_run(fresh):
+    made = predict_request("linear", {"x": content(ROWS)}, outputs=["z"])
+    assert fresh.bytes(PREDICTION + "Predict", made.SerializeToString()).status is Status.INVALID_ARGUMENT
+    assert fresh.catalog.find("linear").statistics.successes == 0
 
 
 X = {"x": content(ROWS)}

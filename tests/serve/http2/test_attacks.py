@@ -133,3 +133,15 @@ def test_single_bytes_do_not_fill_the_memory(peer, tools):
     peer.send(tools.data(1, tools.grpc(bytes(5000))[:800], 0, size=1))
     assert inbox_of().held == 795
     assert len(inbox_of()._parts) == 1
+
+
+def test_a_smaller_limit_of_headers(new_peer):
+    peer = new_peer(header_bytes=400)
+    assert peer.answer(peer.send(peer.call(1)))[1]["grpc-status"] == "0"
+    assert ended(peer, peer.send(frame(wire.HEADERS, wire.END_HEADERS, 3, bytes(401))))
+
+
+def test_who_breaks_rules_and_does_not_read_is_cut_off(peer):
+    peer.run(peer.protocol.pause_writing)
+    peer.send(frame(wire.PING, 0, 0, b""))
+    assert peer.transport.aborted

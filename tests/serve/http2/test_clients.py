@@ -218,7 +218,8 @@ def test_keepalive_pings(server, monkeypatch):
         *OPTIONS,
         ("grpc.http2.bdp_probe", 0),
         ("grpc.keepalive_time_ms", 20),  # the client makes a second of it
-        ("grpc.keepalive_timeout_ms", 2000),
+        ("grpc.keepalive_timeout_ms", 400),
+        ("grpc.http2.ping_timeout_ms", 400),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
     ]
@@ -226,7 +227,7 @@ def test_keepalive_pings(server, monkeypatch):
         states = []
         channel.subscribe(states.append)
         future = channel.unary_unary("/t/Held").future(b"x")
-        time.sleep(1.5)
+        time.sleep(1.8)
         assert not future.done()
         assert channel.unary_unary("/t/Echo")(b"x", timeout=10) == b"x"
         assert states[-1] == grpc.ChannelConnectivity.READY

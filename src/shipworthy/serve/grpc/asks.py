@@ -76,7 +76,8 @@ class _Head:
 class Reader:
     """Reads requests to the models of a catalog.
 
-    Requests with one raw tensor differ in its bytes alone, and those stand last: what stands before them is remembered.
+    Requests with one raw tensor differ in its bytes alone, and those stand last: what stands before them is remembered,
+    but where an id or a parameter may make each request another.
     """
 
     def __init__(self, catalog: Catalog) -> None:
@@ -99,12 +100,10 @@ class Reader:
             if self._catalog.find(head.model, head.version) is head.ask.live:
                 known = head.ask
                 array = np.frombuffer(message[length:], head.spec.dtype).reshape(head.shape)
-                return Ask(
-                    known.live, {head.spec.name: array}, known.rows, known.outputs, True, "", known.timeout_us, known.priority
-                )
+                return Ask(known.live, {head.spec.name: array}, known.rows, known.outputs, raw=True)
         request = messages.read(self._kind, message)
         ask = parse(request, self._catalog.find(request.model_name, request.model_version))
-        if len(request.raw_input_contents) == 1 and not request.id and not ask.final:
+        if len(request.raw_input_contents) == 1 and not request.id and not request.parameters:
             self._remember(request, ask, message)
         return ask
 
@@ -127,7 +126,7 @@ class Reader:
         if len(self._heads) >= MOST_HEADS:
             self._heads.clear()
             self._lengths.clear()
-        without = Ask(ask.live, {}, ask.rows, ask.outputs, True, "", ask.timeout_us, ask.priority)
+        without = Ask(ask.live, {}, ask.rows, ask.outputs, raw=True)
         shape = ask.inputs[spec.name].shape
         self._heads[head] = _Head(without, request.model_name, request.model_version, spec, shape, size)
         self._lengths.setdefault(len(message), set()).add(len(head))

@@ -58,8 +58,7 @@ class Service:
     def model_config(self, request: Any) -> Any:
         """The configuration that tools read."""
         live = self._catalog.find(request.name, request.version)
-        plan = live.batcher._plan  # noqa: SLF001
-        return _new("ModelConfigResponse", config=extensions.configuration(live, plan))
+        return _new("ModelConfigResponse", config=extensions.configuration(live, live.batcher.plan))
 
     def model_statistics(self, request: Any) -> Any:
         """Counts and times of one version, of all versions of a model, or of everything."""

@@ -128,6 +128,29 @@ def test_killed_at_a_stage_the_second_run_ends_in_the_same_release(untrained: Pr
     assert_whole(untrained, untrained.json("ship"))
 
 
+def test_killed_while_mlflow_is_told_the_second_run_shows_the_release_once(project: Project) -> None:
+    process = project.start("ship", "--set", "release.mlflow=on")
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("track:"):
+            break
+    time.sleep(2.5)  # into the making of the database, or the logging
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    shipment = project.json("ship", "--set", "release.mlflow=on")
+    assert_whole(project, shipment)
+    tracked = shipment["tracked"]
+    assert (tracked["model_name"], tracked["alias"]) == ("digits", "champion")
+    again = project.json("ship", "--set", "release.mlflow=on")["tracked"]
+    assert again == tracked
+    with sqlite3.connect(project.folder / ".shipworthy" / "mlflow.db") as database:
+        versions = database.execute("SELECT COUNT(*) FROM model_versions WHERE current_stage != 'Deleted_Internal'").fetchone()
+        runs = database.execute("SELECT status, lifecycle_stage FROM runs WHERE lifecycle_stage = 'active'").fetchall()
+    database.close()
+    assert versions == (1,)
+    assert [status for status, _ in runs] == ["FINISHED"]
+
+
 def test_ctrl_c_says_how_to_go_on(project: Project) -> None:
     process = project.start("ship")
     assert process.stderr is not None

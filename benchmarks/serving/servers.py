@@ -55,7 +55,7 @@ MOSEC = {"WORKERS": "2", "BATCH": "16"}
 MOSEC_HEAVY = {"WORKERS": "2", "BATCH": "1"}
 TRITON = {"v2json": "", "v2binary": "", "grpc": ""}
 SERVERS = (
-    Server(OURS, {"v2json": "", "v2binary": ""}, heavy={}),
+    Server(OURS, TRITON, heavy={}),
     Server("mosec", {"raw": "/inference"}, MOSEC | {"WIRE": "raw"}, MOSEC_HEAVY | {"WIRE": "raw"}),
     Server("mosec", {"json": "/inference"}, MOSEC | {"WIRE": "json"}, MOSEC_HEAVY | {"WIRE": "json"}),
     Server("fastapi", {"json": "/json", "raw": "/raw"}, BY_HAND, BY_HAND),

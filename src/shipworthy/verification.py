@@ -53,7 +53,18 @@ def verify(
         output = measure.accuracy.prediction_output(runner.signature, settings.data.prediction).name
     runner.close()
     command = [sys.executable, "-m", "shipworthy", "serve", f"{release.name}@{release.version}"]
-    command += ["--workspace", str(workspace), "--host", "127.0.0.1", "--port", "0", "--json", "--stop-with-parent"]
+    command += [
+        "--workspace",
+        str(workspace),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--grpc-port",
+        "0",
+        "--json",
+        "--stop-with-parent",
+    ]
     encodings: tuple[Literal["json", "binary"], ...] = ("json", "binary")
     with running(command, settings.serve.start_seconds) as url:
         sent = {encoding: send_all(url, release.name, release.version, rows, encoding) for encoding in encodings}

@@ -21,7 +21,7 @@ def main() -> None:
         server.run(
             served,
             ServeSettings(**plain["settings"]),
-            lambda url: print(json.dumps({"url": url}), flush=True),  # noqa: T201
+            lambda url, grpc: print(json.dumps({"url": url, "grpc": grpc}), flush=True),  # noqa: T201
             stop_on_eof=True,
         )
     except ShipworthyError as error:

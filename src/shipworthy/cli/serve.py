@@ -17,6 +17,7 @@ from shipworthy.cli import options
 @click.argument("what")
 @click.option("--host", help="Address to listen on [default: 127.0.0.1].")
 @click.option("--port", type=int, help="Port to listen on, 0 for a free one [default: 8000].")
+@click.option("--grpc-port", type=int, help="Port for gRPC, 0 for a free one [default: the one after --port].")
 @options.changes
 @options.workspace
 @options.as_json
@@ -32,7 +33,7 @@ def command(
     stop_with_parent: bool,  # noqa: FBT001
     **flags: Any,
 ) -> None:
-    """Answer predictions over HTTP until told to stop.
+    """Answer predictions over HTTP and gRPC until told to stop.
 
     WHAT is a release (digits, digits@champion, digits@3), a bundle folder, a folder with a shipworthy.toml whose release
     is meant, or an .onnx file.
@@ -45,6 +46,8 @@ def command(
         overrides["serve.host"] = f"'{flags['host']}'"
     if flags["port"] is not None:
         overrides["serve.port"] = str(flags["port"])
+    if flags["grpc_port"] is not None:
+        overrides["serve.grpc_port"] = str(flags["grpc_port"])
     if flags["workers"] != "auto":
         overrides["serve.workers"] = flags["workers"]
     if flags["no_tune"]:
@@ -54,12 +57,12 @@ def command(
 
     model, settings = resolve(what, workspace, overrides)
 
-    def announce(url: str) -> None:
-        shown = {"url": url, "model": model.name, "version": model.version, "bundle": model.bundle}
+    def announce(url: str, grpc: str) -> None:
+        shown = {"url": url, "grpc": grpc, "model": model.name, "version": model.version, "bundle": model.bundle}
         if as_json:
             click.echo(json.dumps(shown))
             return
-        click.echo(f"serving {model.name} version {model.version} on {url}; Ctrl-C stops it")
+        click.echo(f"serving {model.name} version {model.version} on {url} and gRPC {grpc}; Ctrl-C stops it")
         click.echo(f"try:  curl {url}/v2/models/{model.name}")
 
     server.run([model], settings.serve, announce, stop_on_eof=stop_with_parent)

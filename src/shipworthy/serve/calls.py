@@ -70,8 +70,15 @@ Bidirectional = Callable[[Call], Streaming]
 class Services(Protocol):
     """Every method by its path, ``/package.Service/Method``."""
 
-    unary: Mapping[str, Unary]
-    streaming: Mapping[str, Bidirectional]
+    @property
+    def unary(self) -> Mapping[str, Unary]:
+        """Methods whose client sends one message."""
+        ...
+
+    @property
+    def streaming(self) -> Mapping[str, Bidirectional]:
+        """Methods whose client may send several."""
+        ...
 
 
 def refuse(call: Call, error: ShipworthyError) -> None:

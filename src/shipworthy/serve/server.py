@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from shipworthy.errors import Refused
 from shipworthy.serve.supervisor import Supervisor
-from shipworthy.serve.worker import ServedModel, Work
+from shipworthy.serve.worker import GRPC, HTTP, ServedModel, Work
 from shipworthy.settings import ServeSettings
 
 BACKLOG = 2048
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 def run(
     models: Sequence[ServedModel],
     settings: ServeSettings,
-    announce: Callable[[str], None],
+    announce: Callable[[str, str], None],
     *,
     stop_on_eof: bool = False,
 ) -> None:
@@ -31,7 +31,7 @@ def run(
     Args:
         models: at least one; several may share a name.
         settings: address, port (0: a free one), workers and limits.
-        announce: called with the URL once every model is loaded and requests are answered.
+        announce: called with the URL, and the HOST:PORT of gRPC, once every model is loaded and requests are answered.
         stop_on_eof: stop, too, when standard input closes.
 
     Raises:
@@ -43,18 +43,29 @@ def run(
     for name, version in named:
         if named.count((name, version)) > 1:
             raise Refused(f"model '{name}' version {version} is named twice", next="name each once")
-    with bind(settings.host, settings.port) as listener:
-        host, port = listener.getsockname()[:2]
+    with bind(settings.host, settings.port) as http, bind(settings.host, _grpc_port(settings)) as grpc:
+        host = http.getsockname()[0]
         if not ipaddress.ip_address(host).is_loopback:
             log.warning("other machines can reach this server, and it asks nobody for a key (host %s)", host)
-        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-        work = Work(models, settings, len(os.sched_getaffinity(0)))
 
         def ready() -> None:
-            _listen(listener, settings)  # only now: until it listens, callers are refused, not kept waiting
-            announce(url)
+            for listener in (http, grpc):  # only now: until they listen, callers are refused, not kept waiting
+                _listen(listener, settings)
+            announce(f"http://{_address(http)}", _address(grpc))
 
-        Supervisor(work, listener, ready).run(stop_on_eof=stop_on_eof)
+        work = Work(models, settings, len(os.sched_getaffinity(0)))
+        Supervisor(work, {HTTP: http, GRPC: grpc}, ready).run(stop_on_eof=stop_on_eof)
+
+
+def _grpc_port(settings: ServeSettings) -> int:
+    if settings.grpc_port is not None:
+        return settings.grpc_port
+    return settings.port and (settings.port + 1) % 65536
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def bind(host: str, port: int) -> socket.socket:

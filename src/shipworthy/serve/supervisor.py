@@ -16,12 +16,12 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from shipworthy.errors import Failed, ShipworthyError
 from shipworthy.serve import worker
-from shipworthy.serve.worker import CLOSED, CONNECTION, FAILED, MESSAGE_BYTES, READY, STOP_SECONDS, Work
+from shipworthy.serve.worker import CLOSED, FAILED, MESSAGE_BYTES, READY, STOP_SECONDS, Work
 
 ACCEPTS_A_TURN = 64
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -45,11 +45,12 @@ class Child:
 
 
 class Supervisor:
-    """Runs workers over one listening socket until SIGTERM or SIGINT."""
+    """Runs workers over the listening sockets, each with the tag of its lane, until SIGTERM or SIGINT."""
 
-    def __init__(self, work: Work, listener: socket.socket, announce: Callable[[], None]) -> None:
+    def __init__(self, work: Work, listeners: Mapping[bytes, socket.socket], announce: Callable[[], None]) -> None:
         self._work = work
-        self._listener = listener
+        self._listeners = listeners
+        self._tags = {listener: tag for tag, listener in listeners.items()}
         self._announce = announce
         self._children: dict[socket.socket, Child] = {}
         self._selector = selectors.DefaultSelector()
@@ -134,7 +135,8 @@ class Supervisor:
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            self._listener.close()
+            for listener in self._tags:
+                listener.close()
             ours.close()
             for other in self._children:
                 other.close()
@@ -155,8 +157,8 @@ class Supervisor:
         self._accept_if_anybody_is_ready()
         timeout = max(0.0, min(self._restart_at) - now) if self._restart_at else None
         for key, _ in self._selector.select(timeout):
-            if key.fileobj is self._listener:
-                self._accept()
+            if key.fileobj in self._tags:
+                self._accept(key.fileobj)
             elif key.fileobj is woken:
                 woken.recv(4096)
             elif isinstance(key.fileobj, int):
@@ -169,16 +171,17 @@ class Supervisor:
         ready = any(child.ready for child in self._children.values())
         if ready != self._accepting:
             self._accepting = ready
-            if ready:
-                self._selector.register(self._listener, selectors.EVENT_READ)
-            else:
-                self._selector.unregister(self._listener)
+            for listener in self._tags:
+                if ready:
+                    self._selector.register(listener, selectors.EVENT_READ)
+                else:
+                    self._selector.unregister(listener)
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         """Accept what waits; each connection goes to the worker with the fewest."""
         for _ in range(ACCEPTS_A_TURN):
             try:
-                connection, _ = self._listener.accept()
+                connection, _ = listener.accept()
             except OSError:  # nobody waits any more, or there are too many open files: the kernel keeps the others
                 return
             with connection:
@@ -186,7 +189,7 @@ class Supervisor:
                     if not child.ready:
                         continue
                     try:
-                        socket.send_fds(child.control, [CONNECTION], [connection.fileno()])
+                        socket.send_fds(child.control, [self._tags[listener]], [connection.fileno()])
                     except OSError:
                         continue
                     child.connections += 1
@@ -222,7 +225,8 @@ class Supervisor:
 
     def _end(self) -> None:
         """Stop accepting, let the workers finish, and see them off."""
-        self._listener.close()
+        for listener in self._tags:
+            listener.close()
         for child in self._children.values():
             os.kill(child.pid, signal.SIGTERM)
             child.control.close()

@@ -9,7 +9,7 @@ import pickle
 import signal
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
@@ -22,10 +22,11 @@ from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.data import made_up
 from shipworthy.errors import ShipworthyError
 from shipworthy.records import Target
-from shipworthy.serve import app
+from shipworthy.serve import app, http2
 from shipworthy.serve.batcher import Batcher
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.fast import FastProtocol, Gate
+from shipworthy.serve.grpc.services import services
 from shipworthy.serve.plan import Cost, plan, tune
 from shipworthy.serve.statistics import Statistics
 from shipworthy.settings import ServeSettings
@@ -37,7 +38,8 @@ TICK_SECONDS = 1.0
 MESSAGE_BYTES = 65536
 MOST_FDS = 1
 
-READY, FAILED, CLOSED, CONNECTION = b"r", b"f", b"c", b"h"
+READY, FAILED, CLOSED = b"r", b"f", b"c"
+HTTP, GRPC = b"h", b"g"
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
         self._config: uvicorn.Config
+        self._grpc: http2.Lane
+        self._lanes: dict[bytes, Callable[[], asyncio.Protocol]]
 
     def run(self) -> None:
         """Load, say so, answer until told to stop."""
@@ -131,6 +135,9 @@ class Worker:
         )
         self._config.load()
         self._gate.closed = self._one_closed
+        limits = http2.Limits(message_bytes=self._gate.body_limit_bytes)
+        self._grpc = http2.lane(services(self._catalog, lambda: not self._stop.is_set()), limits, self._one_closed)
+        self._lanes = {HTTP: self._protocol, GRPC: self._grpc}
         self._tick()
         self._loop.add_reader(self._control, self._take)
         self._control.send(READY + (b"1" if light else b"0"))
@@ -149,11 +156,11 @@ class Worker:
         for fd in fds:
             connection = socket.socket(fileno=fd)
             connection.setblocking(False)
-            self._loop.create_task(self._accept(connection))
+            self._loop.create_task(self._accept(self._lanes[message], connection))
 
-    async def _accept(self, connection: socket.socket) -> None:
+    async def _accept(self, lane: Callable[[], asyncio.Protocol], connection: socket.socket) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._protocol, connection)
+            await self._loop.connect_accepted_socket(lane, connection)
         except OSError:  # it has gone in the meantime
             connection.close()
             self._one_closed()
@@ -188,9 +195,10 @@ class Worker:
         self._loop.remove_reader(self._control)
         for connection in list(self._state.connections):
             connection.shutdown()
+        self._grpc.shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
-                while self._state.connections or self._state.tasks:  # noqa: ASYNC110  uvicorn keeps sets, not events
+                while self._state.connections or self._state.tasks or self._grpc.connections:  # noqa: ASYNC110  uvicorn keeps sets, not events
                     await asyncio.sleep(0.01)
         self._catalog.close()
 

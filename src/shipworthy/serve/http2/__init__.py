@@ -8,6 +8,7 @@ the connection; ``limits`` what it may ask of us.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from shipworthy.serve.calls import Services
 from shipworthy.serve.http2.limits import Limits
@@ -17,9 +18,10 @@ from shipworthy.serve.http2.protocol import GrpcProtocol
 class Lane:
     """Makes the protocol of each connection, and speaks to all of them: a factory for ``loop.create_server``."""
 
-    def __init__(self, services: Services, limits: Limits) -> None:
+    def __init__(self, services: Services, limits: Limits, closed: Callable[[], None] = lambda: None) -> None:
         self._services = services
         self._limits = limits
+        self._closed = closed
         self._awake: list[GrpcProtocol] = []
         self.connections: set[GrpcProtocol] = set()
         """Those that are open."""
@@ -33,6 +35,11 @@ class Lane:
         for connection in list(self.connections):
             connection.shutdown()
 
+    def left(self, connection: GrpcProtocol) -> None:
+        """A connection has closed."""
+        self.connections.discard(connection)
+        self._closed()
+
     def wake(self, connection: GrpcProtocol) -> None:
         """Let a connection write in the next turn of the loop; all that wake in one turn share one callback."""
         if not self._awake:
@@ -45,9 +52,9 @@ class Lane:
             connection.flush()
 
 
-def lane(services: Services, limits: Limits) -> Lane:
-    """What to give ``loop.create_server`` so that it answers gRPC with ``services``."""
-    return Lane(services, limits)
+def lane(services: Services, limits: Limits, closed: Callable[[], None] = lambda: None) -> Lane:
+    """What to give ``loop.create_server`` so that it answers gRPC with ``services``; ``closed`` hears of each end."""
+    return Lane(services, limits, closed)
 
 
 __all__ = ["GrpcProtocol", "Lane", "Limits", "lane"]

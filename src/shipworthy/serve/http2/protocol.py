@@ -30,6 +30,10 @@ class Crowd(Protocol):
 
     connections: set[GrpcProtocol]
 
+    def left(self, connection: GrpcProtocol) -> None:
+        """Forget a connection that has closed."""
+        ...
+
     def wake(self, connection: GrpcProtocol) -> None:
         """Call the connection's ``flush`` in the next turn of the loop."""
         ...
@@ -77,7 +81,7 @@ class GrpcProtocol(asyncio.Protocol):
                 timer.cancel()
         self._streams.cancel_all()
         self._outbox.close()
-        self._crowd.connections.discard(self)
+        self._crowd.left(self)
 
     def data_received(self, data: bytes) -> None:
         """Take the next bytes, and write at once whatever they bring about."""

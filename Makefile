@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench bench-tools peers docs clean
+.PHONY: demo test lint bench bench-tools clients peers docs clean
 
 demo: $(VENV)/.demo  ## install, ship the digits model, print the evidence, leave a release
 	$(BIN)/shipworthy ship examples/digits
 
-test: $(VENV)/.dev lint  ## everything that must hold
+test: $(VENV)/.dev lint clients  ## everything that must hold
 	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term $(ARGS)
 
 lint: $(VENV)/.dev  ## style, types, and pages that are made from the code
@@ -24,6 +24,13 @@ bench: $(VENV)/.dev  ## the benchmarks; each script answers one question
 bench-tools:  ## the clients that benchmarks/serve.py loads servers with; Debian and its kin, as root
 	apt-get install --yes --quiet wrk nghttp2-client
 
+clients: .clients/triton/.made .clients/kserve/.made .clients/ovms/.made  ## the clients that people have, for the tests
+
+.clients/%/.made: tests/serve/clients/requirements/%.txt
+	$(PYTHON) -m venv .clients/$*
+	.clients/$*/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
 peers: $(patsubst benchmarks/peers/%/requirements.txt,.peers/%/.made,$(wildcard benchmarks/peers/*/requirements.txt))  ## other servers to compare with; --keep-going where one does not install
 
 .peers/%/.made: benchmarks/peers/%/requirements.txt
@@ -35,7 +42,7 @@ docs: $(VENV)/.dev  ## write the pages that are made from the code
 	$(BIN)/python docs/generate.py
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .peers .shipworthy .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) .clients .peers .shipworthy .mypy_cache .pytest_cache .ruff_cache .coverage
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

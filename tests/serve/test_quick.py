@@ -63,6 +63,10 @@ def requests(draw: st.DrawFn) -> tuple[Signature, bytes]:
         data = draw(
             st.lists(NUMBERS if draw(st.booleans()) else st.integers(0, 9), min_size=max(0, count), max_size=max(0, count))
         )
+        if count and draw(st.integers(0, 3)) == 0 and len(data) == int(np.prod(shape)) and min(shape, default=0) > 0:
+            data = np.array(data, dtype=object).reshape(shape).tolist()
+            if draw(st.integers(0, 4)) == 0:
+                data = data[:-1] or [data]
         entry: dict[str, Any] = {"name": one.name, "shape": shape, "datatype": datatype, "data": data}
         if draw(st.integers(0, 9)) == 0:
             entry["parameters"] = {"binary_data_size": 4}

@@ -8,6 +8,7 @@ how, stands there alone. A property test holds the two together.
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -21,6 +22,8 @@ from shipworthy.serve.oip import Request
 # Heads of binary requests that are remembered: a client sends the same few again and again.
 MOST_HEADS = 256
 LONGEST_HEAD = 2048
+# How deep the first data lies: flat, or nested as the tensor.
+_OPENING = re.compile(rb'"data"\s*:\s*(\[[\[\s]*)')
 
 Layout = list[tuple[str, np.dtype[Any], tuple[int, ...], int, int]]
 
@@ -33,7 +36,7 @@ class Quick:
         self._version = version
         self._signature = signature
         self._specs = {spec.name: spec for spec in signature.inputs}
-        self._decoder = _decoder(signature)
+        self._decoders = {depth: _decoder(signature, depth) for depth in {1, _rank(signature)}}
         self._heads: dict[bytes, tuple[Layout, int, dict[str, bool], int]] = {}
         self._answers: dict[tuple[tuple[int, ...], ...], bytes] = {}
         self._jsons = dict.fromkeys((spec.name for spec in signature.outputs), False)
@@ -93,10 +96,12 @@ class Quick:
         return body, length
 
     def _parse_json(self, body: bytes) -> Request | None:
-        if self._decoder is None:
+        opening = _OPENING.search(body)
+        decoder = self._decoders.get(opening[1].count(b"[")) if opening else None
+        if decoder is None:
             return None
         try:
-            ask = self._decoder.decode(body)
+            ask = decoder.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         if ask.parameters is not None or ask.outputs is not None or len(ask.inputs) != len(self._specs):
@@ -110,6 +115,8 @@ class Quick:
             try:
                 with np.errstate(over="raise"):
                     array = np.array(entry.data, dtype=spec.dtype)
+                if array.ndim > 1 and array.shape != entry.shape:
+                    return None
                 inputs[entry.name] = array.reshape(entry.shape)
             except (ValueError, OverflowError, FloatingPointError):
                 return None
@@ -145,13 +152,21 @@ def _dtype(spec: TensorSpec) -> str:
     return "object" if spec.dtype == "str" else spec.dtype
 
 
-def _decoder(signature: Signature) -> msgspec.json.Decoder[Any] | None:
-    """A decoder whose tensors hold flat lists of the one kind that all inputs are of; ``None`` when they are of several."""
+def _rank(signature: Signature) -> int:
+    """How deep nested data lies; 1 when the inputs differ in that."""
+    ranks = {len(spec.shape) for spec in signature.inputs}
+    return max(1, ranks.pop()) if len(ranks) == 1 else 1
+
+
+def _decoder(signature: Signature, depth: int) -> msgspec.json.Decoder[Any] | None:
+    """A decoder whose tensors hold lists of the one kind that all inputs are of; ``None`` when they are of several."""
     kinds = {"f": float, "i": int, "u": int, "b": bool}
     found = {np.dtype(_dtype(spec)).kind for spec in signature.inputs}
     if len(found) != 1 or not found <= kinds.keys() or any(spec.dtype == "float16" for spec in signature.inputs):
         return None
-    values: Any = list[kinds[found.pop()]]  # type: ignore[misc]
+    values: Any = kinds[found.pop()]
+    for _ in range(depth):
+        values = list[values]
     shape: Any = tuple[int, ...]
     parameters: Any = ("parameters", Any, None)
     tensor: Any = msgspec.defstruct(
@@ -170,4 +185,5 @@ def _fits(entry: Any, spec: TensorSpec) -> bool:
         if n < 0 or (wanted is not None and wanted != n):
             return False
         count *= n
-    return len(entry.data) == count
+    # Nested data shows its shape when it is an array.
+    return bool(entry.data) and (isinstance(entry.data[0], list) or len(entry.data) == count)

@@ -117,9 +117,7 @@ class ServeSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         "127.0.0.1"
     )
     port: Annotated[int, Meta(ge=0, le=65535), about("port to listen on; 0: a free one")] = 8000
-    grpc_port: Annotated[
-        Annotated[int, Meta(ge=0, le=65535)] | None, about("port for gRPC, 0: a free one; left out: the one after port")
-    ] = None
+    grpc_port: Annotated[int, Meta(ge=0, le=65535), about("port to listen on for gRPC; 0: a free one")] = 8001
     body_limit_mb: Annotated[Positive, about("largest request body")] = 64.0
     workers: Annotated[
         int, Meta(ge=0, le=1024), about("processes; 0: one a core for models with short runs, one for others")

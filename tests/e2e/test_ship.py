@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import time
@@ -79,6 +80,18 @@ def test_one_command_ships_the_model_and_the_second_reuses_everything(untrained:
     text, _ = untrained.run("ship", *ALL_PASSES, "--set", "measure.repeats=4")
     assert "reused  intake, check, optimize: nothing that shapes them has changed" in text
     assert "digits@champion is version 2 (was version 1)" in text
+
+
+def test_the_same_file_gives_the_same_bytes_in_every_process(project: Project) -> None:
+    """Names in sets come in another order with another hash seed: no digest may depend on that."""
+    digests = set()
+    for seed in range(6):
+        home = str(project.folder / f"home-{seed}")
+        process = project.start("optimize", "--workspace", home, "--json", PYTHONHASHSEED=str(seed))
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+        digests.add(tuple(one["digest"] for one in json.loads(out)["optimized"]["variants"]))
+    assert len(digests) == 1
 
 
 def test_a_gate_that_says_no_stops_the_way(project: Project) -> None:

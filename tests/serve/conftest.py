@@ -124,7 +124,10 @@ def command() -> Command:
     """The command of a server of (name, version, path)s with settings."""
 
     def build(*served: tuple[str, int, Path], **settings: object) -> list[str]:
-        plain = {"models": [(name, version, str(path)) for name, version, path in served], "settings": {"port": 0} | settings}
+        plain = {
+            "models": [(name, version, str(path)) for name, version, path in served],
+            "settings": {"port": 0, "grpc_port": 0} | settings,
+        }
         return [sys.executable, str(SCRIPT), json.dumps(plain)]
 
     return build

@@ -88,20 +88,15 @@ def test_every_route_of_every_model_and_version_is_there() -> None:
     assert {
         "/v2",
         "/v2/models",
-        "/v2/models/stats",
         "/v2/health/live",
         "/v2/health/ready",
         "/v2/repository/index",
     } <= PATHS.keys()
     for which in ("digits", "digits/versions/1", "digits/versions/3", "all", "all/versions/1"):
-        for end, verb in (("", "get"), ("/ready", "get"), ("/infer", "post"), ("/config", "get"), ("/stats", "get")):
+        for end, verb in (("", "get"), ("/ready", "get"), ("/infer", "post"), ("/config", "get")):
             assert verb in PATHS[f"/v2/models/{which}{end}"]
         for end, verb in (("", "get"), ("/metadata", "get"), (":predict", "post"), (":classify", "post"), (":regress", "post")):
             assert verb in PATHS[f"/v1/models/{which}{end}"]
-    for name in ("digits", "all"):
-        assert "post" in PATHS[f"/v2/repository/models/{name}/load"]
-        assert "post" in PATHS[f"/v2/repository/models/{name}/unload"]
-        assert "post" in PATHS[f"/v1/models/{name}/labels/{{label}}:predict"]
 
 
 def test_the_routes_of_tensorflow_serving_are_those_that_are_read() -> None:

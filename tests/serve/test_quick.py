@@ -47,6 +47,11 @@ def outcome(parse: Any, body: bytes, header: int | None) -> tuple[str, Any]:
     return "read", (arrays, request.outputs, request.id, request.rows, request.timeout_us, request.priority)
 
 
+def wishes(signature: Signature) -> list[dict[str, Any]]:
+    plain = [{"name": one.name} for one in signature.outputs]
+    return [*plain, *plain, plain[0] | {"parameters": {"binary_data": True}}]
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> tuple[Signature, bytes]:
     signature = draw(st.sampled_from(SIGNATURES))
@@ -75,7 +80,7 @@ def requests(draw: st.DrawFn) -> tuple[Signature, bytes]:
     for key, values in (
         ("id", st.sampled_from(["7", 7])),
         ("parameters", st.sampled_from([{}, {"timeout": 5}, {"priority": 2}, {"binary_data_output": True}])),
-        ("outputs", st.sampled_from([[], [{"name": signature.outputs[0].name}], [{"name": "nothing"}]])),
+        ("outputs", st.lists(st.sampled_from([*wishes(signature), {"name": "nothing"}]), max_size=3)),
         ("unknown", st.just(1)),
     ):
         if draw(st.integers(0, 5)) == 0:
@@ -141,6 +146,9 @@ def test_answers_are_the_same_bytes(data: st.DataObject) -> None:
     if not inputs:
         inputs = {"t": np.array(["a"] * rows, object)}
     body, header = oip.request_body(inputs, binary=binary)
+    if not binary and data.draw(st.booleans()):
+        names = data.draw(st.lists(st.sampled_from([one.name for one in signature.outputs]), min_size=1, unique=True))
+        body = body[:-1] + b',"outputs":' + json.dumps([{"name": name} for name in names]).encode() + b"}"
     for _ in range(2):
         request = quick.parse(body, header)
         full = oip.parse(body, header, signature)

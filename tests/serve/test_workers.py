@@ -131,6 +131,22 @@ def test_tensorflow_serving_and_compression_over_the_wire(url: str) -> None:
     assert {"name": "two", "version": "12", "state": "READY", "reason": ""} in json.loads(answer)
 
 
+def test_the_document_and_the_page_speak_of_what_is_served(url: str) -> None:
+    with urllib.request.urlopen(f"{url}/openapi.json", timeout=10) as answer:
+        document = json.load(answer)
+    assert document["openapi"] == "3.1.0"
+    readable = [path for path, item in document["paths"].items() if "get" in item]
+    assert len(readable) > 20
+    for path in readable:
+        with urllib.request.urlopen(url + path, timeout=10) as answer:
+            assert answer.status == 200, path
+    with urllib.request.urlopen(f"{url}/docs", timeout=10) as answer:
+        page = answer.read().decode()
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert "two" in page
+    assert url in page
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "part"),
     [

@@ -47,6 +47,10 @@ def convert(path: Path, result: Path, opset: int, ir_version: int) -> dict[str, 
             expected="an estimator that skl2onnx converts, over one matrix of numbers",
             next="convert it yourself and give the .onnx file, or train an estimator of the supported list of skl2onnx",
         ) from error
+    # The converter writes them in the order of a set, which changes from process to process: the digest must not.
+    opsets = sorted(proto.opset_import, key=lambda one: one.domain)
+    del proto.opset_import[:]
+    proto.opset_import.extend(opsets)
     proto.ir_version = min(proto.ir_version, ir_version)
     result.write_bytes(proto.SerializeToString(deterministic=True))
     return packages | {"skl2onnx": skl2onnx.__version__}

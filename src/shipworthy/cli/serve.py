@@ -46,6 +46,8 @@ def command(
         overrides["serve.host"] = f"'{flags['host']}'"
     if flags["port"] is not None:
         overrides["serve.port"] = str(flags["port"])
+        # Whoever names one port wants the other beside it, and whoever takes a free one takes two.
+        overrides["serve.grpc_port"] = str(flags["port"] and flags["port"] + 1)
     if flags["grpc_port"] is not None:
         overrides["serve.grpc_port"] = str(flags["grpc_port"])
     if flags["workers"] != "auto":

@@ -31,7 +31,7 @@ class Graph:
         optimise(model, result)
         proto = onnx.load_model(result)
         used = {node.domain for node in nodes(proto.graph)} | {"", "ai.onnx"}
-        kept = [one for one in proto.opset_import if one.domain in used]
+        kept = sorted((one for one in proto.opset_import if one.domain in used), key=lambda one: one.domain)
         del proto.opset_import[:]
         proto.opset_import.extend(kept)
         result.write_bytes(proto.SerializeToString(deterministic=True))

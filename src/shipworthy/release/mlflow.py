@@ -28,6 +28,7 @@ import numpy as np
 
 from shipworthy import records
 from shipworthy.errors import Failed, Refused, ShipworthyError
+from shipworthy.files import machine_errors
 from shipworthy.records import Bundle, Evidence, Measured, Model, Release, Served, Signature, TensorSpec, Tracked, Variant
 from shipworthy.release import bundle
 from shipworthy.release._reach import reachable, shown
@@ -99,6 +100,7 @@ def track(subject: Subject, place: Place, alias: str) -> Tracked:
     with _narrowed(place), _calm():
         from mlflow import MlflowClient  # noqa: PLC0415 - heavy, and only here
 
+        _make_database(place.tracking_uri)
         client = MlflowClient(tracking_uri=place.tracking_uri, registry_uri=place.tracking_uri)
         experiment = _experiment(client, place)
         name, number = subject.release.name, _found(client, experiment, subject.release)
@@ -115,6 +117,28 @@ def track(subject: Subject, place: Place, alias: str) -> Tracked:
         model_version=number,
         alias=alias,
     )
+
+
+def _make_database(uri: str) -> None:
+    """Make a SQLite database that is not there, whole or not at all.
+
+    MLflow builds its tables in many steps, and a database whose making was interrupted is one that it can neither use
+    nor mend; so it is made beside its place, and renamed into it.
+    """
+    from mlflow import MlflowClient  # noqa: PLC0415
+
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not uri.startswith("sqlite:///") or path.exists():
+        return
+    with machine_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for scrap in path.parent.glob(".mlflow-making-*"):
+            shutil.rmtree(scrap, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".mlflow-making-") as folder:
+            making = f"sqlite:///{Path(folder) / path.name}"
+            MlflowClient(tracking_uri=making, registry_uri=making).search_experiments(max_results=1)
+            MlflowClient(tracking_uri=making, registry_uri=making).search_registered_models(max_results=1)
+            (Path(folder) / path.name).replace(path)
 
 
 def _experiment(client: Any, place: Place) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from importlib import metadata
 
+import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from shipworthy.serve import app_tfs, extensions, oip
+from shipworthy.serve import app_tfs, docs, extensions, oip, openapi
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.exchange import HANDLERS, Json, ask, read, written
 
+VERSION = metadata.version("shipworthy")
 EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "schedule_policy"]
 
 
@@ -30,6 +32,8 @@ def build(catalog: Catalog, body_limit_bytes: int) -> Starlette:
         Route("/v2/health/live", endpoints.is_live),
         Route("/v2/health/ready", endpoints.is_ready),
         Route("/v2/models", endpoints.list_models),
+        Route("/openapi.json", endpoints.openapi),
+        Route("/docs", endpoints.docs),
         Route("/v2/repository/index", endpoints.index, methods=["POST"]),
     ]
     for base in (model, model + "/versions/{version}"):
@@ -53,7 +57,7 @@ class Endpoints:
 
     async def server(self, _request: Request) -> Response:
         """Server metadata."""
-        return Json({"name": "shipworthy", "version": metadata.version("shipworthy"), "extensions": EXTENSIONS})
+        return Json({"name": "shipworthy", "version": VERSION, "extensions": EXTENSIONS})
 
     async def is_live(self, _request: Request) -> Response:
         """Whether the process answers: it does."""
@@ -94,7 +98,16 @@ class Endpoints:
     async def index(self, request: Request) -> Response:
         """Every version of every model, and its state."""
         extensions.check_index(await read(request, self._body_limit_bytes))
-        return Json(extensions.index(live for name in self._catalog.names() for live in self._catalog.versions(name)))
+        return Json(extensions.index(self._everything()))
+
+    async def openapi(self, request: Request) -> Response:
+        """The OpenAPI document of everything that is served."""
+        return written(request, msgspec.json.encode(openapi.document(self._everything(), VERSION)))
+
+    async def docs(self, request: Request) -> Response:
+        """The page about the models, for people."""
+        page = docs.page(self._everything(), f"{request.url.scheme}://{request.url.netloc}", "", VERSION)
+        return written(request, page.encode(), "text/html", **{"content-security-policy": docs.POLICY})
 
     async def infer(self, request: Request) -> Response:
         """Answer one request that the fast lane left: compressed, chunked or pipelined."""
@@ -107,6 +120,9 @@ class Endpoints:
         if json_bytes is None:
             return written(request, answer)
         return written(request, answer, "application/octet-stream", **{oip.LENGTH_HEADER: str(json_bytes)})
+
+    def _everything(self) -> list[Live]:
+        return [live for name in self._catalog.names() for live in self._catalog.versions(name)]
 
     def _find(self, request: Request) -> Live:
         return self._catalog.find(request.path_params["name"], request.path_params.get("version", ""))

@@ -48,9 +48,6 @@ def document(lives: Iterable[Live], version: str) -> Plain:
     for live in everything:
         which = f"{_quoted(live.name)}/versions/{live.version}"
         paths |= _model_paths(live, f"/v2/models/{which}", f"/v1/models/{which}", f", version {live.version}")
-    for name, live in newest.items():
-        paths |= _change_paths(name, f"/v2/repository/models/{_quoted(name)}")
-        paths |= _tfs_paths(live, f"/v1/models/{_quoted(name)}/labels/{{label}}", ", by label", [_LABEL])
     return {
         "openapi": "3.1.0",
         "info": {
@@ -97,7 +94,6 @@ def tfs_example(signature: Signature) -> Plain:
 
 # ---------------------------------------------------------------- paths
 
-_LABEL: Plain = {"name": "label", "in": "path", "required": True, "schema": {"type": "string"}}
 _SERVER = "server"
 _ANY: Plain = {"type": "object"}
 
@@ -109,7 +105,6 @@ def _server_paths() -> Plain:
         "/v2/health/live": _get("Whether the process answers", _SERVER, _object({"live": {"type": "boolean"}})),
         "/v2/health/ready": _get("Whether requests can be answered", _SERVER, ready, {"503": "not ready"}),
         "/v2/models": _get("The names of all models", _SERVER, _object({"models": _list(_text())})),
-        "/v2/models/stats": _get("Statistics of all models", _SERVER, _object({"model_stats": _list(_ANY)})),
         "/v2/repository/index": _post("Every version that is served", _SERVER, _ANY, _list(_ANY), required=False),
         "/openapi.json": _get("This document", _SERVER, _ANY),
         "/docs": {
@@ -119,13 +114,6 @@ def _server_paths() -> Plain:
                 "responses": {"200": {"description": "the page", "content": {"text/html": {"schema": _text()}}}},
             }
         },
-    }
-
-
-def _change_paths(name: str, base: str) -> Plain:
-    body = _object({"parameters": _ANY}, required=[])
-    return {
-        f"{base}/{verb}": _post(f"{verb.capitalize()} {name}", name, body, None, required=False) for verb in ("load", "unload")
     }
 
 
@@ -156,26 +144,24 @@ def _model_paths(live: Live, v2: str, v1: str, which: str) -> Plain:
         f"{v2}/ready": _get(f"Whether {name}{which} can answer", name, ready, _ERRORS),
         f"{v2}/infer": infer,
         f"{v2}/config": _get(f"Configuration of {name}{which}", name, _ANY, _ERRORS),
-        f"{v2}/stats": _get(f"Statistics of {name}{which}", name, _object({"model_stats": _list(_ANY)}), _ERRORS),
-        **_tfs_paths(live, v1, which, []),
+        **_tfs_paths(live, v1, which),
     }
 
 
-def _tfs_paths(live: Live, base: str, which: str, parameters: list[Plain]) -> Plain:
+def _tfs_paths(live: Live, base: str, which: str) -> Plain:
     name, signature = live.name, live.signature
     example = tfs_example(signature) if short(signature) else None
     examples = _object({"examples": _list(_ANY), "context": _ANY}, required=["examples"])
     status = _object({"model_version_status": _list(_ANY)})
     metadata = _object({"model_spec": _ANY, "metadata": _ANY})
     results = _object({"results": _list({})})
-    paths = {
+    return {
         base: _get(f"Status of {name}{which}", name, status, _ERRORS),
         f"{base}/metadata": _get(f"Signature of {name}{which}", name, metadata, _ERRORS),
         f"{base}:predict": _post(f"Predict with {name}{which}", name, _predict_schema(signature), _PREDICTED, example),
         f"{base}:classify": _post(f"Classify with {name}{which}", name, examples, results),
         f"{base}:regress": _post(f"Regress with {name}{which}", name, examples, results),
     }
-    return {path: item | {"parameters": parameters} for path, item in paths.items()} if parameters else paths
 
 
 def _get(summary: str, tag: str, schema: Plain, errors: Mapping[str, str] | None = None) -> Plain:

@@ -41,10 +41,10 @@ class Quick:
         self._answers: dict[tuple[tuple[int, ...], ...], bytes] = {}
         self._jsons = dict.fromkeys((spec.name for spec in signature.outputs), False)
         self._bytes = dict.fromkeys(self._jsons, True)
-        self._kinds = [
-            (spec.name, np.dtype(_dtype(spec)), msgspec.json.encode(spec.name), tensors.DATATYPES[spec.dtype].encode())
+        self._kinds = {
+            spec.name: (np.dtype(_dtype(spec)), msgspec.json.encode(spec.name), tensors.DATATYPES[spec.dtype].encode())
             for spec in signature.outputs
-        ]
+        }
         self._tail = b"]," + msgspec.json.encode({"model_name": name, "model_version": version})[1:]
 
     def parse(self, body: bytes, header_length: int | None) -> Request:
@@ -67,11 +67,11 @@ class Quick:
         """The body that answers; see ``oip.answer``."""
         if request.id is None and request.outputs is self._bytes:
             return self._answer_bytes(request, outputs)
-        if request.id is not None or request.outputs is not self._jsons:
+        if request.id is not None or (request.outputs is not self._jsons and any(request.outputs.values())):
             return oip.answer(request, self._name, self._version, outputs)
         parts = []
-        for name, dtype, quoted, datatype in self._kinds:
-            array = outputs[name]
+        for name in request.outputs:
+            array, (dtype, quoted, datatype) = outputs[name], self._kinds[name]
             if array.dtype != dtype or dtype.kind == "O" or dtype == np.float16:
                 return oip.answer(request, self._name, self._version, outputs)
             data = msgspec.json.encode(array.ravel().tolist())
@@ -104,7 +104,10 @@ class Quick:
             ask = decoder.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        if ask.parameters is not None or ask.outputs is not None or len(ask.inputs) != len(self._specs):
+        if ask.parameters is not None or len(ask.inputs) != len(self._specs):
+            return None
+        wanted = self._wanted(ask.outputs) if ask.outputs else self._jsons
+        if wanted is None:
             return None
         inputs: dict[str, Array] = {}
         rows = None
@@ -126,7 +129,12 @@ class Quick:
                 rows = entry.shape[0]
         if len(inputs) != len(self._specs):
             return None
-        return Request(inputs, self._jsons, ask.id, 1 if rows is None else rows)
+        return Request(inputs, wanted, ask.id, 1 if rows is None else rows)
+
+    def _wanted(self, outputs: list[Any]) -> dict[str, bool] | None:
+        """The outputs asked for as JSON; ``None`` when there is more to it."""
+        wanted = {one.name: False for one in outputs if one.parameters is None and one.name in self._jsons}
+        return wanted if len(wanted) == len(outputs) else None
 
     def _remember(self, head: bytes, body: bytes, request: Request) -> None:
         """Keep the layout of a well-formed binary request without an id, so that the next one is read at a glance."""
@@ -173,7 +181,9 @@ def _decoder(signature: Signature, depth: int) -> msgspec.json.Decoder[Any] | No
         "Tensor", [("name", str), ("shape", shape), ("datatype", str), ("data", values), parameters]
     )
     text: Any = str | None
-    fields = [("inputs", list[tensor]), ("id", text, None), parameters, ("outputs", Any, None)]
+    wanted: Any = msgspec.defstruct("Wanted", [("name", str), parameters])
+    outputs: Any = list[wanted] | None
+    fields = [("inputs", list[tensor]), ("id", text, None), parameters, ("outputs", outputs, None)]
     return msgspec.json.Decoder(msgspec.defstruct("Ask", fields))
 
 

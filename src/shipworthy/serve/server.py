@@ -43,7 +43,7 @@ def run(
     for name, version in named:
         if named.count((name, version)) > 1:
             raise Refused(f"model '{name}' version {version} is named twice", next="name each once")
-    with bind(settings.host, settings.port) as http, bind(settings.host, _grpc_port(settings)) as grpc:
+    with bind(settings.host, settings.port) as http, bind(settings.host, settings.grpc_port) as grpc:
         host = http.getsockname()[0]
         if not ipaddress.ip_address(host).is_loopback:
             log.warning("other machines can reach this server, and it asks nobody for a key (host %s)", host)
@@ -55,12 +55,6 @@ def run(
 
         work = Work(models, settings, len(os.sched_getaffinity(0)))
         Supervisor(work, {HTTP: http, GRPC: grpc}, ready).run(stop_on_eof=stop_on_eof)
-
-
-def _grpc_port(settings: ServeSettings) -> int:
-    if settings.grpc_port is not None:
-        return settings.grpc_port
-    return settings.port and (settings.port + 1) % 65536
 
 
 def _address(listener: socket.socket) -> str:

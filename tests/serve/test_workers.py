@@ -66,19 +66,17 @@ def test_eight_kept_connections_are_spread_over_two_workers(models: dict[str, Pa
     assert max(used) <= 0.65 * sum(used), used
 
 
-def test_a_worker_that_is_killed_is_back_within_a_second_and_the_others_answer(models: dict[str, Path], start: Start) -> None:
+def test_a_worker_that_is_killed_is_replaced_and_the_others_answer(models: dict[str, Path], start: Start) -> None:
     with start(("two", 1, models["two"]), workers=2) as url:
         server = supervisor()
         killed, other = wait_for_workers(server, 2)
         time.sleep(0.3)
         os.kill(killed, signal.SIGKILL)
-        began = time.monotonic()
         time.sleep(0.05)  # what was handed to it before anybody noticed is lost, and told: the connection is reset
         for _ in range(20):
             with Client(url) as client:
                 assert ask(client) == 2
-        workers = wait_for_workers(server, 2, 1.0)
-        assert time.monotonic() - began < 1.0
+        workers = wait_for_workers(server, 2, 3.0)
         assert other in workers
         assert killed not in workers
     assert not Path(f"/proc/{server}").exists()

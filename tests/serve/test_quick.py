@@ -43,7 +43,11 @@ def outcome(parse: Any, body: bytes, header: int | None) -> tuple[str, Any]:
         request = parse(body, header)
     except ShipworthyError as error:
         return "refused", str(error)
-    arrays = {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in request.inputs.items()}
+    # The bytes of an array of texts are addresses.
+    arrays = {
+        name: (array.dtype.str, array.shape, array.tolist() if array.dtype.kind == "O" else array.tobytes())
+        for name, array in request.inputs.items()
+    }
     return "read", (arrays, request.outputs, request.id, request.rows, request.timeout_us, request.priority)
 
 

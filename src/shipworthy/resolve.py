@@ -12,7 +12,7 @@ from shipworthy.records import Evidence, Measured, Target
 from shipworthy.release import bundle
 from shipworthy.release.registry import SqliteRegistry
 from shipworthy.serve.plan import Cost
-from shipworthy.serve.worker import ServedModel
+from shipworthy.serve.source import ServedModel
 from shipworthy.settings import FILE_NAME, RolloutSettings, Settings, for_model, read
 from shipworthy.workspace import Workspace
 

@@ -9,14 +9,13 @@ from pathlib import Path
 from shipworthy.errors import ShipworthyError
 from shipworthy.records import Target
 from shipworthy.serve import server
+from shipworthy.serve.source import ServedModel
 from shipworthy.settings import ServeSettings
 
 
 def main() -> None:
     plain = json.loads(sys.argv[1])
-    served = [
-        server.ServedModel(name, version, Path(path), Target(), f"digest-of-{name}") for name, version, path in plain["models"]
-    ]
+    served = [ServedModel(name, version, Path(path), Target(), f"digest-of-{name}") for name, version, path in plain["models"]]
     try:
         server.run(
             served,

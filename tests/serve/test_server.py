@@ -28,7 +28,8 @@ from shipworthy.errors import Failed, Refused
 from shipworthy.records import Target
 from shipworthy.serve import server, verify
 from shipworthy.serve.client import Client
-from shipworthy.serve.worker import ServedModel, Work, Worker
+from shipworthy.serve.source import ServedModel
+from shipworthy.serve.worker import Work, Worker
 from shipworthy.settings import ServeSettings
 
 Start = Callable[..., AbstractContextManager[str]]
@@ -250,6 +251,7 @@ def test_the_server_is_light(models: dict[str, Path]) -> None:
     code = (
         "import sys, socket; from pathlib import Path; from shipworthy.records import Target\n"
         "from shipworthy.serve import server; from shipworthy.serve.worker import *\n"
+        "from shipworthy.serve.source import ServedModel\n"
         "from shipworthy.settings import ServeSettings\n"
         "Worker(Work([ServedModel('m', 1, Path(sys.argv[1]), Target())], ServeSettings(), 2), socket.socket())._load()\n"
         "heavy = 'onnx rich sklearn skl2onnx scipy matplotlib mlflow pandas torch sqlite3 sqlalchemy'.split()\n"

@@ -10,8 +10,9 @@ import socket
 from collections.abc import Callable, Sequence
 
 from shipworthy.errors import Refused
+from shipworthy.serve.source import ServedModel
 from shipworthy.serve.supervisor import Supervisor
-from shipworthy.serve.worker import GRPC, HTTP, ServedModel, Work
+from shipworthy.serve.worker import GRPC, HTTP, Work
 from shipworthy.settings import ServeSettings
 
 BACKLOG = 2048
@@ -103,6 +104,3 @@ def _unusable(host: str, port: int, error: OSError | UnicodeError) -> Refused:
     else:
         what, mend = f"cannot listen on {host} port {port}", "--host must be an address of this machine"
     return Refused(what, found=f"{host}: {said}", expected="an address and a free port of this machine", next=mend)
-
-
-__all__ = ["ServedModel", "bind", "run"]

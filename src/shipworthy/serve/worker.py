@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
-from pathlib import Path
 
 import uvicorn
 import uvloop
@@ -21,13 +20,13 @@ from uvicorn.server import ServerState
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.data import made_up
 from shipworthy.errors import ShipworthyError
-from shipworthy.records import Target
 from shipworthy.serve import app, http2
 from shipworthy.serve.batcher import Batcher
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.fast import FastProtocol, Gate
 from shipworthy.serve.grpc.services import services
 from shipworthy.serve.plan import Cost, plan, tune
+from shipworthy.serve.source import ServedModel
 from shipworthy.serve.statistics import Statistics
 from shipworthy.settings import ServeSettings
 
@@ -40,21 +39,6 @@ MOST_FDS = 1
 
 READY, FAILED, CLOSED = b"r", b"f", b"c"
 HTTP, GRPC = b"h", b"g"
-
-
-@dataclass(frozen=True)
-class ServedModel:
-    """What to serve: a model's file under a name and a version; ``bundle`` is the digest of the bundle it lies in.
-
-    ``cost`` is what evidence says of a run; ``None``: it is measured when the model is loaded.
-    """
-
-    name: str
-    version: int
-    path: Path
-    target: Target
-    bundle: str = ""
-    cost: Cost | None = None
 
 
 @dataclass(frozen=True)

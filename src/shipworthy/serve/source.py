@@ -1,0 +1,102 @@
+"""What there is to serve and what of it is to be served: the seam between the server and where models lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from shipworthy.errors import Refused
+from shipworthy.records import Target
+from shipworthy.serve.plan import Cost
+
+_LATEST = re.compile(r"latest(?::([1-9][0-9]{0,8}))?")
+_LISTED = re.compile(r"[0-9]{1,18}(?:,[0-9]{1,18})*")
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """What to serve: a model's file under a name and a version; ``bundle`` is the digest of the bundle it lies in.
+
+    ``cost`` is what evidence says of a run; ``None``: it is measured when the model is loaded.
+    """
+
+    name: str
+    version: int
+    path: Path
+    target: Target
+    bundle: str = ""
+    cost: Cost | None = None
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What is to be served of one model.
+
+    ``versions`` are in the order of their numbers, at least one; ``default`` is the number that answers when a request
+    names none; ``labels`` are words that may stand for a version; ``notes`` say what was found and is not followed.
+    """
+
+    versions: tuple[ServedModel, ...]
+    default: int
+    labels: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+        return self.versions[0].name
+
+
+class Source(Protocol):
+    """Where models lie. Every method looks again: what has changed there is seen. May be called in any thread."""
+
+    def names(self) -> list[str]:
+        """Every model that could be served."""
+        ...
+
+    def numbers(self, name: str) -> list[int]:
+        """Every version of a model that could be served, in order; none when there is no such model."""
+        ...
+
+    def find(self, name: str) -> Offer:
+        """What is to be served of a model.
+
+        Raises:
+            NotFound: no such model, or none of the versions asked for.
+            Refused: what lies there cannot be served.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which versions of a model are served: the latest ``latest``, or those ``listed``, or all (neither)."""
+
+    latest: int = 0
+    listed: tuple[int, ...] = ()
+
+    @classmethod
+    def read(cls, text: str) -> Policy:
+        """The policy in ``latest``, ``latest:3``, ``all`` or ``1,3``.
+
+        Raises:
+            Refused: none of these.
+        """
+        latest = _LATEST.fullmatch(text)
+        if latest:
+            return cls(latest=int(latest[1] or 1))
+        if text == "all":
+            return cls()
+        if _LISTED.fullmatch(text):
+            return cls(listed=tuple(sorted({int(number) for number in text.split(",")})))
+        raise Refused("that is no choice of versions", found=text, expected="latest, latest:3, all, or numbers such as 1,3")
+
+    def pick(self, numbers: Iterable[int]) -> list[int]:
+        """Those of the version numbers that are to be served, in order; listed ones that are missing are left out."""
+        found = sorted(set(numbers))
+        if self.latest:
+            return found[-self.latest :]
+        return [number for number in found if not self.listed or number in self.listed]

@@ -20,7 +20,8 @@ _LISTED = re.compile(r"[0-9]{1,18}(?:,[0-9]{1,18})*")
 class ServedModel:
     """What to serve: a model's file under a name and a version; ``bundle`` is the digest of the bundle it lies in.
 
-    ``cost`` is what evidence says of a run; ``None``: it is measured when the model is loaded.
+    ``cost`` is what evidence says of a run; ``None``: it is measured when the model is loaded. ``most_rows`` bounds a
+    batch where its owner has said so.
     """
 
     name: str
@@ -29,6 +30,7 @@ class ServedModel:
     target: Target
     bundle: str = ""
     cost: Cost | None = None
+    most_rows: int | None = None
 
 
 @dataclass(frozen=True)

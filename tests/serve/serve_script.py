@@ -9,16 +9,18 @@ from pathlib import Path
 from shipworthy.errors import ShipworthyError
 from shipworthy.records import Target
 from shipworthy.serve import server
-from shipworthy.serve.source import ServedModel
+from shipworthy.serve.source import Given, ServedModel
 from shipworthy.settings import ServeSettings
 
 
 def main() -> None:
     plain = json.loads(sys.argv[1])
-    served = [ServedModel(name, version, Path(path), Target(), f"digest-of-{name}") for name, version, path in plain["models"]]
     try:
+        served = [
+            ServedModel(name, version, Path(path), Target(), f"digest-of-{name}") for name, version, path in plain["models"]
+        ]
         server.run(
-            served,
+            Given(served),
             ServeSettings(**plain["settings"]),
             lambda url, grpc: print(json.dumps({"url": url, "grpc": grpc}), flush=True),  # noqa: T201
             stop_on_eof=True,

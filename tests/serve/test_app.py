@@ -18,9 +18,11 @@ from starlette.requests import Request
 
 from shipworthy.errors import Failed
 from shipworthy.records import Signature, TensorSpec
-from shipworthy.serve import app, exchange
+from shipworthy.serve import app, exchange, extensions
 from shipworthy.serve.batcher import Batcher, Plan
 from shipworthy.serve.catalog import Catalog, Live
+from shipworthy.serve.fleet import Fleet
+from shipworthy.serve.source import Given
 from shipworthy.serve.statistics import Statistics
 
 
@@ -53,7 +55,7 @@ def tensor(name: str, values: Any, datatype: str = "FP32") -> dict[str, Any]:
 def test_health_metadata_and_the_list(url: str) -> None:
     for path in ("/v2", "/v2/"):
         status, plain = get(url, path)
-        assert (status, plain["name"], plain["extensions"]) == (200, "shipworthy", app.EXTENSIONS)
+        assert (status, plain["name"], plain["extensions"]) == (200, "shipworthy", list(extensions.NAMES))
         assert plain["version"]
     assert get(url, "/v2/health/live") == (200, {"live": True})
     assert get(url, "/v2/health/ready") == (200, {"ready": True})
@@ -259,8 +261,8 @@ def test_a_bug_is_a_short_500_and_the_error_goes_on_to_the_log(caplog: pytest.Lo
     path = "/v2/models/m/infer"
     scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b"", "root_path": ""}
     catalog, statistics = Catalog(), Statistics()
-    catalog.put(Live("m", 1, "", Broken(), Batcher(Broken(), Plan(), statistics), statistics))
-    asyncio.run(app.build(catalog, 1000)(scope, receive, send))
+    catalog.serve([Live("m", 1, "", Broken(), Batcher(Broken(), Plan(), statistics), statistics)])
+    asyncio.run(app.build(catalog, Fleet(asyncio.sleep, Given([]), catalog), 1000)(scope, receive, send))
     assert sent[0]["status"] == 500
     assert json.loads(sent[1]["body"]) == {"error": "internal error: the server's log says more"}
     assert "secret path /etc" in caplog.text

@@ -28,7 +28,7 @@ from shipworthy.errors import Failed, Refused
 from shipworthy.records import Target
 from shipworthy.serve import server, verify
 from shipworthy.serve.client import Client
-from shipworthy.serve.source import ServedModel
+from shipworthy.serve.source import Given, ServedModel
 from shipworthy.serve.worker import Work, Worker
 from shipworthy.settings import ServeSettings
 
@@ -221,9 +221,10 @@ def test_a_broken_model_or_none_is_refused_before_anything_listens(
 
 def loaded(path: Path, **options: object) -> tuple[Worker, bool]:
     """A worker that has loaded one model as 'm', and whether it calls that light."""
-    work = Work([ServedModel("m", 1, path, Target())], ServeSettings(**options), 2)
-    worker = Worker(work, socket.socket())
-    light = worker._load()
+    given = Given([ServedModel("m", 1, path, Target())])
+    worker = Worker(Work([given.find("m")], given, ServeSettings(**options), 2), socket.socket())
+    ((model,),) = [offer.versions for offer in worker._load()]
+    light = model.cost is not None and model.cost.light
     worker._control.close()
     return worker, light
 
@@ -251,9 +252,10 @@ def test_the_server_is_light(models: dict[str, Path]) -> None:
     code = (
         "import sys, socket; from pathlib import Path; from shipworthy.records import Target\n"
         "from shipworthy.serve import server; from shipworthy.serve.worker import *\n"
-        "from shipworthy.serve.source import ServedModel\n"
+        "from shipworthy.serve.source import Given, ServedModel\n"
         "from shipworthy.settings import ServeSettings\n"
-        "Worker(Work([ServedModel('m', 1, Path(sys.argv[1]), Target())], ServeSettings(), 2), socket.socket())._load()\n"
+        "given = Given([ServedModel('m', 1, Path(sys.argv[1]), Target())])\n"
+        "Worker(Work([given.find('m')], given, ServeSettings(), 2), socket.socket())._load()\n"
         "heavy = 'onnx rich sklearn skl2onnx scipy matplotlib mlflow pandas torch sqlite3 sqlalchemy'.split()\n"
         "print([name for name in heavy if name in sys.modules])"
     )

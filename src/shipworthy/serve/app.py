@@ -17,14 +17,21 @@ from starlette.routing import Route
 from shipworthy.serve import app_tfs, docs, extensions, oip, openapi
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.exchange import HANDLERS, Json, ask, read, written
+from shipworthy.serve.fleet import Fleet
 
 VERSION = metadata.version("shipworthy")
-EXTENSIONS = ["binary_tensor_data", "model_configuration", "model_repository", "parameters", "schedule_policy"]
 
 
-def build(catalog: Catalog, body_limit_bytes: int) -> Starlette:
-    """The application that serves what is in the catalog, with request bodies up to a limit."""
-    endpoints = Endpoints(catalog, body_limit_bytes)
+def build(catalog: Catalog, fleet: Fleet, body_limit_bytes: int, grpc_port: int = 0) -> Starlette:
+    """The application that serves what is in the catalog.
+
+    Args:
+        catalog: what this worker serves; looked at with every request.
+        fleet: all workers: what they have counted, and what they are to serve.
+        body_limit_bytes: of a request, as it is sent and as it is when it was compressed.
+        grpc_port: told to readers of /docs; 0: there is none.
+    """
+    endpoints = Endpoints(catalog, fleet, body_limit_bytes, grpc_port)
     model = "/v2/models/{name}"
     routes = [
         Route("/v2", endpoints.server),
@@ -34,13 +41,20 @@ def build(catalog: Catalog, body_limit_bytes: int) -> Starlette:
         Route("/v2/models", endpoints.list_models),
         Route("/openapi.json", endpoints.openapi),
         Route("/docs", endpoints.docs),
-        Route("/v2/repository/index", endpoints.index, methods=["POST"]),
+        Route("/v2/models/stats", endpoints.statistics),
     ]
+    for repository in ("/v2/repository", "/v2/repository/{repository}"):
+        routes += [
+            Route(repository + "/index", endpoints.index, methods=["POST"]),
+            Route(repository + "/models/{name}/load", endpoints.load, methods=["POST"]),
+            Route(repository + "/models/{name}/unload", endpoints.unload, methods=["POST"]),
+        ]
     for base in (model, model + "/versions/{version}"):
         routes += [
             Route(base, endpoints.model),
             Route(base + "/ready", endpoints.model_is_ready),
             Route(base + "/config", endpoints.configuration),
+            Route(base + "/stats", endpoints.statistics),
             Route(base + "/infer", endpoints.infer, methods=["POST"]),
         ]
     app = Starlette(routes=[*routes, *app_tfs.routes(catalog, body_limit_bytes)], exception_handlers=HANDLERS)
@@ -51,13 +65,15 @@ def build(catalog: Catalog, body_limit_bytes: int) -> Starlette:
 class Endpoints:
     """One method a route."""
 
-    def __init__(self, catalog: Catalog, body_limit_bytes: int) -> None:
+    def __init__(self, catalog: Catalog, fleet: Fleet, body_limit_bytes: int, grpc_port: int) -> None:
         self._catalog = catalog
+        self._fleet = fleet
         self._body_limit_bytes = body_limit_bytes
+        self._grpc_port = grpc_port
 
     async def server(self, _request: Request) -> Response:
         """Server metadata."""
-        return Json({"name": "shipworthy", "version": VERSION, "extensions": EXTENSIONS})
+        return Json({"name": "shipworthy", "version": VERSION, "extensions": extensions.NAMES})
 
     async def is_live(self, _request: Request) -> Response:
         """Whether the process answers: it does."""
@@ -95,10 +111,27 @@ class Endpoints:
         live = self._find(request)
         return Json(extensions.configuration(live, live.batcher.plan))
 
+    async def statistics(self, request: Request) -> Response:
+        """What all workers have done with one version, every version of a model, or everything."""
+        name, version = request.path_params.get("name", ""), request.path_params.get("version", "")
+        return Json(extensions.statistics(await self._fleet.counted(name, version)))
+
     async def index(self, request: Request) -> Response:
         """Every version of every model, and its state."""
-        extensions.check_index(await read(request, self._body_limit_bytes))
-        return Json(extensions.index(self._everything()))
+        ready = extensions.read_index(await read(request, self._body_limit_bytes))
+        return Json(await self._fleet.index(ready=ready))
+
+    async def load(self, request: Request) -> Response:
+        """Load a model as it is now, in all workers; it answers when they serve it."""
+        extensions.check_load(await read(request, self._body_limit_bytes))
+        await self._fleet.load(request.path_params["name"])
+        return Json({})
+
+    async def unload(self, request: Request) -> Response:
+        """Unload a model in all workers."""
+        extensions.check_unload(await read(request, self._body_limit_bytes))
+        await self._fleet.unload(request.path_params["name"])
+        return Json({})
 
     async def openapi(self, request: Request) -> Response:
         """The OpenAPI document of everything that is served."""
@@ -106,7 +139,9 @@ class Endpoints:
 
     async def docs(self, request: Request) -> Response:
         """The page about the models, for people."""
-        page = docs.page(self._everything(), f"{request.url.scheme}://{request.url.netloc}", "", VERSION)
+        url = request.url
+        grpc = f"{url.hostname}:{self._grpc_port}" if self._grpc_port else ""
+        page = docs.page(self._everything(), f"{url.scheme}://{url.netloc}", grpc, VERSION)
         return written(request, page.encode(), "text/html", **{"content-security-policy": docs.POLICY})
 
     async def infer(self, request: Request) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -38,21 +39,40 @@ class Live:
         """Hand a request to the model's queue."""
         self.batcher.submit(job)
 
-    def close(self) -> None:
-        """Give threads and memory back."""
-        self.batcher.close()
-        self.runner.close()
+
+@dataclass(frozen=True)
+class _Shelf:
+    """What is served of one model."""
+
+    lives: dict[int, Live]
+    default: Live
+    labels: Mapping[str, Live]
 
 
 class Catalog:
-    """Models by name, versions by number; changed in the loop's thread only."""
+    """Models by name, versions by number or label; changed in the loop's thread only."""
 
     def __init__(self) -> None:
-        self._models: dict[str, dict[int, Live]] = {}
+        self._models: dict[str, _Shelf] = {}
+        self.failures: dict[str, str] = {}
+        """Why a model could not be loaded when that was tried last."""
 
-    def put(self, live: Live) -> None:
-        """Serve a version; one that was there under the same number is replaced."""
-        self._models.setdefault(live.name, {})[live.version] = live
+    def serve(self, lives: Sequence[Live], default: int = 0, labels: Mapping[str, int] | None = None) -> None:
+        """Serve these versions of a model, in place of what is served under its name.
+
+        Args:
+            lives: at least one, all of one name.
+            default: the number of the version that answers when a request names none; 0: the highest.
+            labels: words that stand for a version; those of a version that is not here are left out.
+        """
+        found = {live.version: live for live in sorted(lives, key=lambda live: live.version)}
+        named = {label: found[number] for label, number in (labels or {}).items() if number in found}
+        self._models[lives[0].name] = _Shelf(found, found.get(default) or next(reversed(found.values())), named)
+        self.failures.pop(lives[0].name, None)
+
+    def drop(self, name: str) -> None:
+        """Serve a model no more."""
+        self._models.pop(name, None)
 
     def names(self) -> list[str]:
         """All models."""
@@ -64,29 +84,36 @@ class Catalog:
         Raises:
             NotFound: no such model.
         """
-        if name not in self._models:
-            known = ", ".join(self._models) or "none"
-            raise NotFound(f"there is no model '{name[:100]}'", expected=f"one of: {known}")
-        return [live for _, live in sorted(self._models[name].items())]
+        return list(self._shelf(name).lives.values())
+
+    def labels(self, name: str) -> dict[str, int]:
+        """The labels of a model, and the version that each stands for.
+
+        Raises:
+            NotFound: no such model.
+        """
+        return {label: live.version for label, live in self._shelf(name).labels.items()}
 
     def find(self, name: str, version: str = "") -> Live:
-        """The version that a request means; the newest when it names none.
+        """The version that a request means, by number or label; the default when it names none.
 
         Raises:
             NotFound: no such model or version; the message names those there are.
         """
-        versions = self.versions(name)
+        shelf = self._shelf(name)
         if not version:
-            return versions[-1]
-        for live in versions:
-            if str(live.version) == version:
+            return shelf.default
+        for number, live in shelf.lives.items():
+            if str(number) == version:
                 return live
-        known = ", ".join(str(live.version) for live in versions)
+        if version in shelf.labels:
+            return shelf.labels[version]
+        known = ", ".join([*map(str, shelf.lives), *shelf.labels])
         raise NotFound(f"model '{name[:100]}' has no version '{version[:100]}'", expected=f"one of: {known}")
 
-    def close(self) -> None:
-        """Close every version."""
-        for versions in self._models.values():
-            for live in versions.values():
-                live.close()
-        self._models.clear()
+    def _shelf(self, name: str) -> _Shelf:
+        if name not in self._models:
+            known = ", ".join(self._models) or "none"
+            failure = self.failures.get(name, "")
+            raise NotFound(f"there is no model '{name[:100]}'", found=failure, expected=f"one of: {known}")
+        return self._models[name]

@@ -17,6 +17,16 @@ from shipworthy.serve.catalog import Live
 from shipworthy.serve.statistics import Statistics
 from shipworthy.serve.tensors import DATATYPES
 
+NAMES = (
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "statistics",
+)
+"""What a server's metadata names as its extensions, as Triton spells them."""
+
 
 class _Index(msgspec.Struct):
     ready: bool = False
@@ -26,12 +36,12 @@ class _Change(msgspec.Struct):
     parameters: dict[str, str | int | float | bool] | None = None
 
 
-def statistics(lives: Iterable[Live]) -> dict[str, Any]:
-    """What each version has done since it was loaded; times in ns.
+def statistics(counted: Iterable[tuple[str, int, Statistics]]) -> dict[str, Any]:
+    """What each version, by its model's name and its number, has done since it was loaded; times in ns.
 
     Copying inputs and outputs is not timed apart and nothing is cached: those counts stay 0.
     """
-    return {"model_stats": [_statistics(live.name, live.version, live.statistics) for live in lives]}
+    return {"model_stats": [_statistics(*one) for one in counted]}
 
 
 def configuration(live: Live, plan: Plan) -> dict[str, Any]:
@@ -54,18 +64,13 @@ def configuration(live: Live, plan: Plan) -> dict[str, Any]:
     return config
 
 
-def index(lives: Iterable[Live]) -> list[dict[str, str]]:
-    """Every version that is served; all are ready."""
-    return [{"name": live.name, "version": str(live.version), "state": "READY", "reason": ""} for live in lives]
-
-
-def check_index(body: bytes) -> None:
-    """Refuse a body that is no request for the index; whatever it asks for, all that is listed is ready.
+def read_index(body: bytes) -> bool:
+    """Whether only versions that are ready are asked for.
 
     Raises:
         Refused: neither empty nor ``{"ready": true or false}``.
     """
-    _read(body, _Index)
+    return bool(_read(body, _Index).ready)
 
 
 def check_unload(body: bytes) -> None:
@@ -83,11 +88,20 @@ def check_load(body: bytes) -> None:
     Raises:
         Refused: neither empty nor ``{"parameters": {…}}``; or a parameter that we do not follow.
     """
-    parameters = _read(body, _Change).parameters or {}
-    if parameters:
+    refuse_parameters(_read(body, _Change).parameters or ())
+
+
+def refuse_parameters(names: Iterable[str]) -> None:
+    """Refuse a configuration or files that come with a request to load.
+
+    Raises:
+        Refused: there are any.
+    """
+    found = ", ".join(names)
+    if found:
         raise Refused(
             "a model is loaded as its folder or release has it, not with a configuration or files from a request",
-            found=", ".join(parameters)[:300],
+            found=found[:300],
             expected="no parameters",
             next="release the model, or put it into the model repository, then load it",
         )

@@ -7,10 +7,10 @@ import ipaddress
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from shipworthy.errors import Refused
-from shipworthy.serve.source import ServedModel
+from shipworthy.serve.source import Source
 from shipworthy.serve.supervisor import Supervisor
 from shipworthy.serve.worker import GRPC, HTTP, Work
 from shipworthy.settings import ServeSettings
@@ -21,29 +21,27 @@ log = logging.getLogger(__name__)
 
 
 def run(
-    models: Sequence[ServedModel],
+    source: Source,
     settings: ServeSettings,
     announce: Callable[[str, str], None],
     *,
     stop_on_eof: bool = False,
 ) -> None:
-    """Serve ``models`` until SIGTERM or SIGINT, then answer what was asked and return.
+    """Serve what ``source`` offers until SIGTERM or SIGINT, then answer what was asked and return.
 
     Args:
-        models: at least one; several may share a name.
+        source: where the models lie; all of them are loaded at the start.
         settings: address, port (0: a free one), workers and limits.
         announce: called with the URL, and the HOST:PORT of gRPC, once every model is loaded and requests are answered.
         stop_on_eof: stop, too, when standard input closes.
 
     Raises:
         Refused: the address or port cannot be had, or a model cannot be loaded.
+        NotFound: a model is not there any more.
     """
-    if not models:
-        raise Refused("there is nothing to serve", next="name at least one model")
-    named = [(model.name, model.version) for model in models]
-    for name, version in named:
-        if named.count((name, version)) > 1:
-            raise Refused(f"model '{name}' version {version} is named twice", next="name each once")
+    offers = [source.find(name) for name in source.names()]
+    if not offers:
+        raise Refused("there is nothing to serve", expected="at least one model", next="name one that is there")
     with bind(settings.host, settings.port) as http, bind(settings.host, settings.grpc_port) as grpc:
         host = http.getsockname()[0]
         if not ipaddress.ip_address(host).is_loopback:
@@ -54,7 +52,7 @@ def run(
                 _listen(listener, settings)
             announce(f"http://{_address(http)}", _address(grpc))
 
-        work = Work(models, settings, len(os.sched_getaffinity(0)))
+        work = Work(offers, source, settings, len(os.sched_getaffinity(0)), grpc.getsockname()[1])
         Supervisor(work, {HTTP: http, GRPC: grpc}, ready).run(stop_on_eof=stop_on_eof)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from shipworthy.errors import Refused
+from shipworthy.errors import NotFound, Refused
 from shipworthy.records import Target
 from shipworthy.serve.plan import Cost
 
@@ -63,8 +63,8 @@ class Source(Protocol):
         """Every version of a model that could be served, in order; none when there is no such model."""
         ...
 
-    def find(self, name: str) -> Offer:
-        """What is to be served of a model.
+    def find(self, name: str, policy: Policy | None = None) -> Offer:
+        """What is to be served of a model: by its own policy, or by that of the caller.
 
         Raises:
             NotFound: no such model, or none of the versions asked for.
@@ -102,3 +102,35 @@ class Policy:
         if self.latest:
             return found[-self.latest :]
         return [number for number in found if not self.listed or number in self.listed]
+
+
+class Given:
+    """A source of the models that it is given, whatever their versions."""
+
+    def __init__(self, models: Iterable[ServedModel]) -> None:
+        self._models: dict[str, dict[int, ServedModel]] = {}
+        for model in models:
+            versions = self._models.setdefault(model.name, {})
+            if model.version in versions:
+                raise Refused(f"model '{model.name}' version {model.version} is named twice", next="name each once")
+            versions[model.version] = model
+
+    def names(self) -> list[str]:
+        """Every model."""
+        return list(self._models)
+
+    def numbers(self, name: str) -> list[int]:
+        """Every version of a model, in order."""
+        return sorted(self._models.get(name, {}))
+
+    def find(self, name: str, policy: Policy | None = None) -> Offer:
+        """All versions of a model, or those that the policy picks; the highest is the default.
+
+        Raises:
+            NotFound: no such model, or none of the versions asked for.
+        """
+        picked = (policy or Policy()).pick(self.numbers(name))
+        if not picked:
+            known = ", ".join(f"{name} version {number}" for name in self._models for number in self.numbers(name))
+            raise NotFound(f"there is no model '{name[:100]}' in the versions asked for", expected=f"one of: {known}")
+        return Offer(tuple(self._models[name][number] for number in picked), picked[-1])

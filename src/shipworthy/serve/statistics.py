@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 
 
 class Statistics:
@@ -51,6 +52,33 @@ class Statistics:
         self.failures += 1
         self.failures_ns += whole_ns
 
-    def as_dict(self) -> dict[str, int | dict[int, list[int]]]:
-        """All of it; ``batches`` is rows to [count, ns]."""
-        return {name: getattr(self, name) for name in self.__slots__}
+    @property
+    def ended(self) -> int:
+        """Requests that have ended, however they did."""
+        return self.successes + self.failures + self.rejected + self.expired + self.cancelled
+
+    def add(self, other: Statistics) -> None:
+        """Add what another process has counted."""
+        for name in self.__slots__:
+            if name == "last_ms":
+                self.last_ms = max(self.last_ms, other.last_ms)
+            elif name == "batches":
+                for rows, (count, took_ns) in other.batches.items():
+                    counted = self.batches.setdefault(rows, [0, 0])
+                    counted[0] += count
+                    counted[1] += took_ns
+            else:
+                setattr(self, name, getattr(self, name) + getattr(other, name))
+
+
+Counts = Mapping[tuple[str, int], Statistics]
+"""Statistics by model name and version."""
+
+
+def total(all_counts: Iterable[Counts]) -> dict[tuple[str, int], Statistics]:
+    """The sum over processes."""
+    sums: dict[tuple[str, int], Statistics] = {}
+    for counts in all_counts:
+        for key, counted in counts.items():
+            sums.setdefault(key, Statistics()).add(counted)
+    return sums

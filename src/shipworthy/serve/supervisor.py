@@ -1,7 +1,8 @@
 """The process that owns the sockets: it accepts, hands each connection to the least loaded worker, and keeps workers alive.
 
 Workers are forked, so that they share what was imported. The listening socket outlives every worker: while one is
-replaced, connections wait in the kernel's queue or go to the others.
+replaced, connections wait in the kernel's queue or go to the others. What concerns all workers (models loaded and
+unloaded, what was counted) goes through here as well: a worker asks, all reply.
 """
 
 from __future__ import annotations
@@ -10,18 +11,22 @@ import contextlib
 import gc
 import logging
 import os
-import pickle
 import selectors
 import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
-from shipworthy.errors import Failed, ShipworthyError
-from shipworthy.serve import worker
-from shipworthy.serve.worker import CLOSED, FAILED, MESSAGE_BYTES, READY, STOP_SECONDS, Work
+from shipworthy.errors import Failed, ShipworthyError, Unavailable
+from shipworthy.serve import changes, letters, worker
+from shipworthy.serve.letters import ASK, CLOSED, COUNTED, READY, REPLY, Change, Letter
+from shipworthy.serve.rounds import Rounds
+from shipworthy.serve.statistics import Counts, total
+from shipworthy.serve.worker import STOP_SECONDS, Work
 
 ACCEPTS_A_TURN = 64
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -29,6 +34,7 @@ PATIENCE_SECONDS = 5.0
 LEAST_WAIT_SECONDS = 0.05
 MOST_WAIT_SECONDS = 10.0
 QUICK_DEATH_SECONDS = 10.0
+MOST_CHANGES = 16
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +42,18 @@ log = logging.getLogger(__name__)
 class Child:
     """A worker as the supervisor sees it."""
 
-    def __init__(self, pid: int, control: socket.socket) -> None:
+    def __init__(self, pid: int, control: socket.socket, generation: int) -> None:
         self.pid = pid
         self.control = control
+        self.generation = generation
         self.connections = 0
         self.ready = False
         self.born = time.monotonic()
+        self.counted: Counts = {}
+
+    def ask(self, number: int, body: Any) -> None:
+        """Send a question; see ``rounds.Asked``."""
+        letters.post(self.control, ASK, number, body)
 
 
 class Supervisor:
@@ -58,6 +70,11 @@ class Supervisor:
         self._stopping = False
         self._wait = LEAST_WAIT_SECONDS
         self._restart_at: list[float] = []
+        self._rounds = Rounds()
+        # The change under way is the first; each with the worker that asked, and the number of its question.
+        self._changes: deque[tuple[Child, int, Change]] = deque()
+        self._generation = 0
+        self._counted: Counts = {}
 
     def run(self, *, stop_on_eof: bool = False) -> None:
         """Serve; returns after a signal, when all that was asked is answered.
@@ -108,21 +125,19 @@ class Supervisor:
         while not self._stopping:
             for key, _ in self._selector.select(1.0):
                 if key.fileobj is child.control:
-                    message = self._hear(child)
-                    if message[:1] == READY:
-                        light = message[1:] == b"1"
-                        self._work = replace(self._work, alone=self._count(light=light) == 1)
+                    letter = self._hear(child)
+                    if letter and letter.kind == READY:
+                        light = letter.number == 1
+                        self._work = replace(self._work, offers=letter.body, alone=self._count(light=light) == 1)
                         return light
-                    raise self._why(message)
+                    raise self._why(letter)
                 if key.fileobj == sys.stdin.fileno() and not os.read(sys.stdin.fileno(), 4096):
                     self._stopping = True
         return True
 
-    def _why(self, message: bytes) -> ShipworthyError:
-        if message[:1] == FAILED:
-            error = pickle.loads(message[1:])  # noqa: S301  our own child wrote it
-            if isinstance(error, ShipworthyError):
-                return error
+    def _why(self, letter: Letter | None) -> ShipworthyError:
+        if letter and isinstance(letter.body, ShipworthyError):
+            return letter.body
         return Failed("the server's worker died before it answered", next="run it again with --debug; the log says more")
 
     def _start(self) -> Child:
@@ -144,7 +159,7 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         theirs.close()
         ours.setblocking(False)
-        child = self._children[ours] = Child(pid, ours)
+        child = self._children[ours] = Child(pid, ours, self._generation)
         self._selector.register(ours, selectors.EVENT_READ)
         return child
 
@@ -154,9 +169,10 @@ class Supervisor:
         for at in due:
             self._restart_at.remove(at)
             self._start()
+        self._rounds.expire(now)
         self._accept_if_anybody_is_ready()
-        timeout = max(0.0, min(self._restart_at) - now) if self._restart_at else None
-        for key, _ in self._selector.select(timeout):
+        due = [*self._restart_at, *filter(None, [self._rounds.next_deadline()])]
+        for key, _ in self._selector.select(max(0.0, min(due) - now) if due else None):
             if key.fileobj in self._tags:
                 self._accept(key.fileobj)
             elif key.fileobj is woken:
@@ -195,27 +211,89 @@ class Supervisor:
                     child.connections += 1
                     break
 
-    def _hear(self, child: Child) -> bytes:
-        """One message of a worker; without one it has died, and is replaced."""
+    def _hear(self, child: Child) -> Letter | None:
+        """One letter of a worker; at its end the worker has died, and is replaced."""
         try:
-            message = child.control.recv(MESSAGE_BYTES)
+            message, descriptors = letters.receive(child.control)
         except BlockingIOError:
-            return b""
+            return None
         except OSError:
-            message = b""
-        if message[:1] == READY:
-            child.ready = True
-        elif message[:1] == CLOSED:
-            child.connections -= int(message[1:])
-        elif not message:
+            message, descriptors = b"", []
+        if not message:
             self._bury(child)
-        return message
+            return None
+        letter = letters.read(message, descriptors)
+        if letter.kind == CLOSED:
+            child.connections -= letter.number
+        elif letter.kind == READY:
+            child.ready = child.generation == self._generation
+            if not child.ready:  # models were changed while it started
+                self._replace(child)
+        elif letter.kind == COUNTED:
+            child.counted = letter.body
+        elif letter.kind == REPLY:
+            self._rounds.heard(letter.number, letter.body, time.monotonic())
+        elif letter.kind == ASK:
+            self._asked(child, letter)
+        return letter
+
+    def _asked(self, child: Child, letter: Letter) -> None:
+        """A worker asks for what concerns all."""
+        if not isinstance(letter.body, Change):
+            steps = changes.count(self._ready(), lambda one: one.counted, self._counted)
+            self._rounds.begin(steps, lambda counts: self._reply(child, letter.number, counts), time.monotonic())
+        elif len(self._changes) > MOST_CHANGES:
+            busy = f"{MOST_CHANGES} requests to load or unload models wait"
+            self._reply(child, letter.number, Unavailable("the server is busy", found=busy, next="try again"))
+        else:
+            self._changes.append((child, letter.number, letter.body))
+            if len(self._changes) == 1:
+                self._change()
+
+    def _change(self) -> None:
+        """Begin the change that is first in the queue."""
+        child, number, wanted = self._changes[0]
+
+        def done(error: ShipworthyError | None) -> None:
+            self._reply(child, number, error)
+            self._changes.popleft()
+            if self._changes:
+                self._change()
+
+        self._rounds.begin(changes.change(child, wanted, self._ready, self._adopt), done, time.monotonic())
+
+    def _adopt(self, change: Change, able: tuple[Child, ...]) -> None:
+        """From now on this is what is served; workers that have not loaded it are replaced."""
+        new = {offer.name: offer for offer in change.offers}
+        kept = [offer for offer in self._work.offers if offer.name not in new and offer.name not in change.gone]
+        self._work = replace(self._work, offers=(*kept, *new.values()))
+        self._counted = {key: value for key, value in self._counted.items() if key[0] not in change.gone}
+        self._generation += 1
+        for child in list(self._children.values()):
+            if child in able:
+                child.generation = self._generation
+            elif child.ready:
+                self._replace(child)
+
+    def _ready(self) -> tuple[Child, ...]:
+        return tuple(child for child in self._children.values() if child.ready)
+
+    def _reply(self, child: Child, number: int, body: Any) -> None:
+        with contextlib.suppress(OSError):  # who asked has died
+            letters.post(child.control, REPLY, number, body)
+
+    def _replace(self, child: Child) -> None:
+        """Let a worker finish what it has, and end; another starts when it has."""
+        child.ready = False
+        os.kill(child.pid, signal.SIGTERM)
 
     def _bury(self, child: Child) -> None:
         self._selector.unregister(child.control)
         child.control.close()
         del self._children[child.control]
         _, status = os.waitpid(child.pid, 0)
+        self._rounds.lost(child, time.monotonic())
+        self._counted = total([self._counted, child.counted])
         if self._stopping:
             return
         lived = time.monotonic() - child.born

@@ -5,28 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import pickle
 import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
+from typing import Any
 
 import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
-from shipworthy.data import made_up
 from shipworthy.errors import ShipworthyError
-from shipworthy.serve import app, http2
-from shipworthy.serve.batcher import Batcher
-from shipworthy.serve.catalog import Catalog, Live
+from shipworthy.serve import app, http2, letters
+from shipworthy.serve.catalog import Catalog
 from shipworthy.serve.fast import FastProtocol, Gate
+from shipworthy.serve.fleet import Fleet
 from shipworthy.serve.grpc.services import services
-from shipworthy.serve.plan import Cost, plan, tune
-from shipworthy.serve.source import ServedModel
+from shipworthy.serve.letters import CLOSED, COUNTED, FAILED, READY, Abort, Change, Commit, Prepare
+from shipworthy.serve.line import Line
+from shipworthy.serve.loader import Loader
+from shipworthy.serve.source import Offer, Source
 from shipworthy.serve.statistics import Statistics
 from shipworthy.settings import ServeSettings
 
@@ -34,23 +34,23 @@ from shipworthy.settings import ServeSettings
 KEEP_ALIVE_SECONDS = 75
 STOP_SECONDS = 30
 TICK_SECONDS = 1.0
-MESSAGE_BYTES = 65536
-MOST_FDS = 1
 
-READY, FAILED, CLOSED = b"r", b"f", b"c"
 HTTP, GRPC = b"h", b"g"
 
 
 @dataclass(frozen=True)
 class Work:
-    """What every worker does: the models and the settings.
+    """What every worker does: the models, where more of them lie, and the settings.
 
-    ``alone``: this worker is the only one; ``None``: that is so when a model is heavy.
+    ``alone``: this worker is the only one; ``None``: that is so when a model is heavy. ``grpc_port`` is told to readers
+    of /docs.
     """
 
-    models: Sequence[ServedModel]
+    offers: Sequence[Offer]
+    source: Source
     settings: ServeSettings
     cores: int
+    grpc_port: int = 0
     alone: bool | None = None
 
 
@@ -61,9 +61,12 @@ class Worker:
         self._work = work
         self._control = control
         self._closed = 0
+        self._told = 0
         self._state = ServerState()
         self._catalog = Catalog()
         self._gate = Gate(int(work.settings.body_limit_mb * 1e6))
+        self._loader = Loader(self._catalog, self._show, measure=work.settings.tune)
+        self._line: Line
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
         self._config: uvicorn.Config
@@ -73,41 +76,36 @@ class Worker:
     def run(self) -> None:
         """Load, say so, answer until told to stop."""
         try:
-            light = self._load()
+            offers = self._load()
         except ShipworthyError as error:
-            self._control.send(FAILED + pickle.dumps(error))
+            letters.post(self._control, FAILED, 0, error)
             return
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._serve(light=light))
+            runner.run(self._serve(offers))
 
-    def _load(self) -> bool:
-        """Load and warm every model; whether all of them are light."""
-        work = self._work
-        loaded: list[tuple[ServedModel, OnnxRuntimeRunner, Cost | None]] = []
-        for model in work.models:
-            runner = OnnxRuntimeRunner(model.path, model.target)
-            with contextlib.suppress(ShipworthyError):  # made-up values may be outside what the model takes
-                runner.run(made_up(runner.signature, 1).inputs)
-            loaded.append((model, runner, model.cost or (tune(runner) if work.settings.tune else None)))
-        light = all(cost is not None and cost.light for _, _, cost in loaded)
-        alone = not light if work.alone is None else work.alone
-        for model, runner, cost in loaded:
-            statistics = Statistics()
-            batcher = Batcher(runner, plan(cost, work.cores, alone=alone), statistics)
-            self._catalog.put(Live(model.name, model.version, model.bundle, runner, batcher, statistics))
-        for name in self._catalog.names():
-            newest = self._catalog.find(name)
-            for live in self._catalog.versions(name):
-                self._gate.open(live, newest=live is newest)
-        return light
+    def _load(self) -> tuple[Offer, ...]:
+        """Load and warm every model; what is served, with what each run costs."""
+        loaded = self._loader.prepare(Change(tuple(self._work.offers)))
+        self._loader.cores = self._work.cores
+        self._loader.alone = not _are_light(loaded.offers) if self._work.alone is None else self._work.alone
+        self._loader.commit(loaded)
+        return loaded.offers
 
-    async def _serve(self, *, light: bool) -> None:
+    def _show(self, name: str) -> None:
+        """Let the fast lane answer what is served of a model now."""
+        served = name in self._catalog.names()
+        for live in self._catalog.versions(name) if served else ():  # interim
+            self._gate.open(live, newest=live is self._catalog.find(name))
+
+    async def _serve(self, offers: Sequence[Offer]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
+        self._line = Line(self._control, self._take, self._reply, self._stop.set)
+        fleet = Fleet(self._line.ask, self._work.source, self._catalog)
         self._config = uvicorn.Config(
-            app.build(self._catalog, self._gate.body_limit_bytes),
+            app.build(self._catalog, fleet, self._gate.body_limit_bytes, self._work.grpc_port),
             http="httptools",
             ws="none",
             lifespan="off",
@@ -120,27 +118,34 @@ class Worker:
         self._config.load()
         self._gate.closed = self._one_closed
         limits = http2.Limits(message_bytes=self._gate.body_limit_bytes)
-        self._grpc = http2.lane(services(self._catalog, lambda: not self._stop.is_set()), limits, self._one_closed)
+        methods = services(self._catalog, fleet, lambda: not self._stop.is_set())
+        self._grpc = http2.lane(methods, limits, self._one_closed)
         self._lanes = {HTTP: self._protocol, GRPC: self._grpc}
         self._tick()
-        self._loop.add_reader(self._control, self._take)
-        self._control.send(READY + (b"1" if light else b"0"))
+        self._line.open()
+        self._line.tell(READY, int(_are_light(offers)), offers)
         await self._stop.wait()
         await self._drain()
 
-    def _take(self) -> None:
-        """Take what the supervisor sends: a connection; its end is ours."""
-        try:
-            message, fds, _, _ = socket.recv_fds(self._control, MESSAGE_BYTES, MOST_FDS)
-        except BlockingIOError:
-            return
-        if not message:
-            self._loop.remove_reader(self._control)
-            self._stop.set()
-        for fd in fds:
-            connection = socket.socket(fileno=fd)
-            connection.setblocking(False)
-            self._loop.create_task(self._accept(self._lanes[message], connection))
+    def _take(self, lane: bytes, descriptor: int) -> None:
+        """Take a connection from the supervisor; it is ours from now on."""
+        connection = socket.socket(fileno=descriptor)
+        connection.setblocking(False)
+        self._line.begin(self._accept(self._lanes[lane], connection))
+
+    async def _reply(self, body: Any) -> Any:
+        """Do what the supervisor asks."""
+        if isinstance(body, Prepare):
+            return await asyncio.to_thread(self._loader.prepare, body.change)
+        if isinstance(body, Commit):
+            return self._loader.commit(body.change)
+        if isinstance(body, Abort):
+            return self._loader.abort(body.reasons)
+        return self._counts()
+
+    def _counts(self) -> dict[tuple[str, int], Statistics]:
+        catalog = self._catalog
+        return {(live.name, live.version): live.statistics for name in catalog.names() for live in catalog.versions(name)}
 
     async def _accept(self, lane: Callable[[], asyncio.Protocol], connection: socket.socket) -> None:
         try:
@@ -158,8 +163,7 @@ class Worker:
 
     def _tell_closed(self) -> None:
         """Say how many connections have closed; what cannot be said now is said with the next."""
-        with contextlib.suppress(OSError):
-            self._control.send(CLOSED + str(self._closed).encode())
+        if self._line.tell(CLOSED, self._closed):
             self._closed = 0
 
     def _tick(self) -> None:
@@ -172,19 +176,27 @@ class Worker:
                 connection.close_if_idle(before)
         if self._closed:
             self._tell_closed()
+        counts = self._counts()
+        ended = sum(counted.ended for counted in counts.values())
+        if ended != self._told:  # so that it is not lost with this process
+            self._told = ended
+            self._line.tell(COUNTED, 0, counts)
         self._loop.call_later(TICK_SECONDS, self._tick)
 
     async def _drain(self) -> None:
-        """Let what was asked be answered, for a bounded time."""
-        self._loop.remove_reader(self._control)
-        for connection in list(self._state.connections):
-            connection.shutdown()
+        """Let what was asked be answered, for a bounded time; connections still on their way here are taken, too."""
         self._grpc.shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_SECONDS):
-                while self._state.connections or self._state.tasks or self._grpc.connections:  # noqa: ASYNC110  uvicorn keeps sets, not events
+                while self._state.connections or self._state.tasks or self._grpc.connections:
+                    for connection in list(self._state.connections):
+                        connection.shutdown()
                     await asyncio.sleep(0.01)
-        self._catalog.close()
+        self._line.tell(COUNTED, 0, self._counts())
+
+
+def _are_light(offers: Sequence[Offer]) -> bool:
+    return all(model.cost is not None and model.cost.light for offer in offers for model in offer.versions)
 
 
 def run(work: Work, control: socket.socket) -> None:

@@ -14,8 +14,11 @@ from shipworthy.records import Target
 from shipworthy.serve.batcher import Batcher, Plan
 from shipworthy.serve.calls import Status
 from shipworthy.serve.catalog import Catalog, Live
+from shipworthy.serve.fleet import Fleet
 from shipworthy.serve.grpc import messages
 from shipworthy.serve.grpc.services import services
+from shipworthy.serve.letters import Count
+from shipworthy.serve.source import Given, ServedModel
 from shipworthy.serve.statistics import Statistics
 
 INFERENCE = "/inference.GRPCInferenceService/"
@@ -54,12 +57,25 @@ class Server:
         for name, path in models.items():
             self.put(name, 1, path, plan)
         self.ready = True
-        self.services = services(self.catalog, lambda: self.ready)
+        self.asked: list[Any] = []
+        given = Given(ServedModel(name, 1, path, Target()) for name, path in models.items())
+        self.services = services(self.catalog, Fleet(self.supervise, given, self.catalog), lambda: self.ready)
+
+    async def supervise(self, body: Any) -> Any:
+        """What a supervisor would answer that has this one worker."""
+        self.asked.append(body)
+        if isinstance(body, Count):
+            lives = [live for name in self.catalog.names() for live in self.catalog.versions(name)]
+            return {(live.name, live.version): live.statistics for live in lives}
+        for name in body.gone:
+            self.catalog.drop(name)
+        return None
 
     def put(self, name: str, version: int, path: Path, plan: Plan = Plan()) -> Live:  # noqa: B008
         runner, statistics = OnnxRuntimeRunner(path, Target()), Statistics()
         live = Live(name, version, f"digest of {name}", runner, Batcher(runner, plan, statistics), statistics)
-        self.catalog.put(live)
+        before = self.catalog.versions(name) if name in self.catalog.names() else []
+        self.catalog.serve([*before, live])
         return live
 
     def run(self, call: Fake, count: int = 1) -> Fake:
@@ -113,7 +129,6 @@ def new(name: str, /, **values: Any) -> Any:
 
 
 def close(server: Server) -> None:
-    server.catalog.close()
     server.loop.close()
 
 

@@ -107,10 +107,8 @@ def test_every_simple_method_refuses_what_it_cannot_read(server):
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        (INFERENCE + "RepositoryModelLoad", "not loaded"),
         (INFERENCE + "SystemSharedMemoryRegister", "send tensors in the message"),
         (INFERENCE + "TraceSetting", "traces"),
-        ("/tensorflow.serving.ModelService/HandleReloadConfigRequest", "not loaded"),
     ],
 )
 def test_what_we_do_not_have_says_so(server, path, words):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,9 +64,14 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What the bytes of a request before those of its only raw tensor say; ``model`` and ``version`` are its words."""
+    """What the bytes of a request before those of its only raw tensor say; ``model`` and ``version`` are its words.
 
-    ask: Ask
+    The model that was found is not held: one that was replaced or unloaded goes.
+    """
+
+    live: weakref.ref[Live]
+    rows: int
+    outputs: tuple[str, ...]
     model: str
     version: str
     spec: TensorSpec
@@ -97,10 +103,10 @@ class Reader:
             head = self._heads.get(message[:length])
             if head is None or head.size != len(message) - length:
                 continue
-            if self._catalog.find(head.model, head.version) is head.ask.live:
-                known = head.ask
+            live = self._catalog.find(head.model, head.version)
+            if live is head.live():
                 array = np.frombuffer(message[length:], head.spec.dtype).reshape(head.shape)
-                return Ask(known.live, {head.spec.name: array}, known.rows, known.outputs, raw=True)
+                return Ask(live, {head.spec.name: array}, head.rows, head.outputs, raw=True)
         request = messages.read(self._kind, message)
         ask = parse(request, self._catalog.find(request.model_name, request.model_version))
         if len(request.raw_input_contents) == 1 and not request.id and not request.parameters:
@@ -126,9 +132,8 @@ class Reader:
         if len(self._heads) >= MOST_HEADS:
             self._heads.clear()
             self._lengths.clear()
-        without = Ask(ask.live, {}, ask.rows, ask.outputs, raw=True)
-        shape = ask.inputs[spec.name].shape
-        self._heads[head] = _Head(without, request.model_name, request.model_version, spec, shape, size)
+        live, shape = weakref.ref(ask.live), ask.inputs[spec.name].shape
+        self._heads[head] = _Head(live, ask.rows, ask.outputs, request.model_name, request.model_version, spec, shape, size)
         self._lengths.setdefault(len(message), set()).add(len(head))
 
 

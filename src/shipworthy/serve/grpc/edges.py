@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +14,8 @@ from shipworthy.serve.calls import Call, Status, Unary
 from shipworthy.serve.grpc import messages
 
 log = logging.getLogger(__name__)
+
+_TASKS: set[asyncio.Task[None]] = set()
 
 
 @contextmanager
@@ -34,6 +37,22 @@ def simple(takes: str, method: Callable[[Any], Any]) -> Unary:
     def unary(call: Call, message: bytes) -> None:
         with answered(lambda error: calls.refuse(call, error)):
             call.finish(method(messages.read(kind, message)).SerializeToString())
+
+    return unary
+
+
+def waiting(takes: str, method: Callable[[Any], Awaitable[Any]]) -> Unary:
+    """A method that answers later: a message of the type named ``takes`` in, a message out in the end."""
+    kind = messages.load()[takes]
+
+    def unary(call: Call, message: bytes) -> None:
+        async def answer() -> None:
+            with answered(lambda error: calls.refuse(call, error)):
+                call.finish((await method(messages.read(kind, message))).SerializeToString())
+
+        task = asyncio.get_running_loop().create_task(answer())
+        _TASKS.add(task)  # the loop itself does not hold what it runs
+        task.add_done_callback(_TASKS.discard)
 
     return unary
 

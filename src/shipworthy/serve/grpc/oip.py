@@ -9,18 +9,19 @@ from typing import Any
 from shipworthy.errors import NotFound
 from shipworthy.records import TensorSpec
 from shipworthy.serve import extensions, oip
-from shipworthy.serve.catalog import Catalog, Live
+from shipworthy.serve.catalog import Catalog
+from shipworthy.serve.fleet import Fleet
 from shipworthy.serve.grpc import messages
 
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "parameters", "schedule_policy", "statistics")
 PLATFORM = "onnxruntime_onnx"
 
 
 class Service:
-    """The methods that answer at once, each a message in, a message out."""
+    """The methods beside inference, each a message in, a message out."""
 
-    def __init__(self, catalog: Catalog, is_ready: Callable[[], bool]) -> None:
+    def __init__(self, catalog: Catalog, fleet: Fleet, is_ready: Callable[[], bool]) -> None:
         self._catalog = catalog
+        self._fleet = fleet
         self._is_ready = is_ready
 
     def server_live(self, _request: Any) -> Any:
@@ -41,7 +42,9 @@ class Service:
 
     def server_metadata(self, _request: Any) -> Any:
         """Name, version and extensions."""
-        return _new("ServerMetadataResponse", name="shipworthy", version=metadata.version("shipworthy"), extensions=EXTENSIONS)
+        return _new(
+            "ServerMetadataResponse", name="shipworthy", version=metadata.version("shipworthy"), extensions=extensions.NAMES
+        )
 
     def model_metadata(self, request: Any) -> Any:
         """What a model takes and gives; -1 is a free dimension."""
@@ -60,17 +63,30 @@ class Service:
         live = self._catalog.find(request.name, request.version)
         return _new("ModelConfigResponse", config=extensions.configuration(live, live.batcher.plan))
 
-    def model_statistics(self, request: Any) -> Any:
-        """Counts and times of one version, of all versions of a model, or of everything."""
-        lives: list[Live] = []
-        for name in [request.name] if request.name else self._catalog.names():
-            lives += [self._catalog.find(name, request.version)] if request.version else self._catalog.versions(name)
-        return _new("ModelStatisticsResponse", **extensions.statistics(lives))
+    async def model_statistics(self, request: Any) -> Any:
+        """Counts and times of one version, of all versions of a model, or of everything, over all workers."""
+        counted = await self._fleet.counted(request.name, request.version)
+        return _new("ModelStatisticsResponse", **extensions.statistics(counted))
 
-    def repository_index(self, _request: Any) -> Any:
-        """Every version of every model."""
-        lives = [live for name in self._catalog.names() for live in self._catalog.versions(name)]
-        return _new("RepositoryIndexResponse", models=extensions.index(lives))
+    async def repository_index(self, request: Any) -> Any:
+        """Every version of every model, and its state."""
+        return _new("RepositoryIndexResponse", models=await self._fleet.index(ready=request.ready))
+
+    async def load(self, request: Any) -> Any:
+        """RepositoryModelLoad: a model as it is now, in all workers."""
+        extensions.refuse_parameters(request.parameters)
+        await self._fleet.load(_model_name(request))
+        return _new("RepositoryModelLoadResponse")
+
+    async def unload(self, request: Any) -> Any:
+        """RepositoryModelUnload; no model depends on another, so its parameters change nothing."""
+        await self._fleet.unload(_model_name(request))
+        return _new("RepositoryModelUnloadResponse")
+
+
+def _model_name(request: Any) -> str:
+    """The model; KServe's clients send its name where Triton's send that of the repository."""
+    return str(request.model_name or request.repository_name)
 
 
 def _new(name: str, /, **values: Any) -> Any:

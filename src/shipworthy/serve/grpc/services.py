@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from shipworthy.serve.calls import Bidirectional, Unary
 from shipworthy.serve.catalog import Catalog
+from shipworthy.serve.fleet import Fleet
 from shipworthy.serve.grpc import oip, tfs
-from shipworthy.serve.grpc.edges import simple, unimplemented
+from shipworthy.serve.grpc.edges import simple, unimplemented, waiting
 from shipworthy.serve.grpc.health import Health
 from shipworthy.serve.grpc.infer import Inference
 from shipworthy.serve.grpc.reflection import Reflection
@@ -17,11 +18,8 @@ _INFERENCE = "/inference.GRPCInferenceService/"
 _PREDICTION = "/tensorflow.serving.PredictionService/"
 _MODEL = "/tensorflow.serving.ModelService/"
 _HEALTH = "/grpc.health.v1.Health/"
-_NO_LOADING = "models are not loaded or unloaded over gRPC: start the server with those it is to serve"
 _NO_SHARING = "shared memory is not supported: send tensors in the message"
 _NOT_HERE = {
-    _INFERENCE + "RepositoryModelLoad": _NO_LOADING,
-    _INFERENCE + "RepositoryModelUnload": _NO_LOADING,
     _INFERENCE + "SystemSharedMemoryStatus": _NO_SHARING,
     _INFERENCE + "SystemSharedMemoryRegister": _NO_SHARING,
     _INFERENCE + "SystemSharedMemoryUnregister": _NO_SHARING,
@@ -31,7 +29,6 @@ _NOT_HERE = {
     _INFERENCE + "TraceSetting": "traces are not supported",
     _INFERENCE + "LogSettings": "the log is not set over gRPC",
     _PREDICTION + "MultiInference": "MultiInference is not supported: call Classify or Regress for each",
-    _MODEL + "HandleReloadConfigRequest": _NO_LOADING,
 }
 
 
@@ -43,15 +40,16 @@ class Methods:
     streaming: Mapping[str, Bidirectional]
 
 
-def services(catalog: Catalog, is_ready: Callable[[], bool] = lambda: True) -> Methods:
+def services(catalog: Catalog, fleet: Fleet, is_ready: Callable[[], bool] = lambda: True) -> Methods:
     """The services over the models of a catalog.
 
     Args:
-        catalog: what is served; looked at with every request.
+        catalog: what this worker serves; looked at with every request.
+        fleet: all workers: what they have counted, and what they are to serve.
         is_ready: whether requests are taken, which readiness and health say.
     """
     inference, health = Inference(catalog), Health(is_ready)
-    questions, tensorflow = oip.Service(catalog, is_ready), tfs.Service(catalog)
+    questions, tensorflow = oip.Service(catalog, fleet, is_ready), tfs.Service(catalog, fleet)
     unary = {path: unimplemented(text) for path, text in _NOT_HERE.items()}
     for name, method in {
         "ServerLive": questions.server_live,
@@ -60,10 +58,15 @@ def services(catalog: Catalog, is_ready: Callable[[], bool] = lambda: True) -> M
         "ServerMetadata": questions.server_metadata,
         "ModelMetadata": questions.model_metadata,
         "ModelConfig": questions.model_config,
-        "ModelStatistics": questions.model_statistics,
-        "RepositoryIndex": questions.repository_index,
     }.items():
         unary[_INFERENCE + name] = simple(f"inference.{name}Request", method)
+    for name, slow in {
+        "ModelStatistics": questions.model_statistics,
+        "RepositoryIndex": questions.repository_index,
+        "RepositoryModelLoad": questions.load,
+        "RepositoryModelUnload": questions.unload,
+    }.items():
+        unary[_INFERENCE + name] = waiting(f"inference.{name}Request", slow)
     unary |= {
         _INFERENCE + "ModelInfer": inference.infer,
         _PREDICTION + "Predict": tensorflow.predict(),
@@ -71,6 +74,7 @@ def services(catalog: Catalog, is_ready: Callable[[], bool] = lambda: True) -> M
         _PREDICTION + "Regress": tensorflow.regress(),
         _PREDICTION + "GetModelMetadata": simple("tensorflow.serving.GetModelMetadataRequest", tensorflow.model_metadata),
         _MODEL + "GetModelStatus": simple("tensorflow.serving.GetModelStatusRequest", tensorflow.model_status),
+        _MODEL + "HandleReloadConfigRequest": waiting("tensorflow.serving.ReloadConfigRequest", tensorflow.reload),
         _HEALTH + "Check": simple("grpc.health.v1.HealthCheckRequest", health.check),
     }
     streaming: dict[str, Bidirectional] = {_INFERENCE + "ModelStreamInfer": inference.stream, _HEALTH + "Watch": health.watch}

@@ -65,13 +65,22 @@ ModelStatisticsResponse: model_stats=1 *ModelStatistics
 RepositoryIndexRequest: repository_name=1 string, ready=2 bool
 RepositoryIndexResponse: models=1 *ModelIndex
 RepositoryIndexResponse.ModelIndex: name=1 string, version=2 string, state=3 string, reason=4 string
+ModelRepositoryParameter: bool_param=1 bool|parameter_choice, int64_param=2 int64|parameter_choice,
+ string_param=3 string|parameter_choice, bytes_param=4 bytes|parameter_choice
+RepositoryModelLoadRequest: repository_name=1 string, model_name=2 string, parameters=3 map<string,ModelRepositoryParameter>
+RepositoryModelLoadResponse:
+RepositoryModelUnloadRequest: repository_name=1 string, model_name=2 string,
+ parameters=3 map<string,ModelRepositoryParameter>
+RepositoryModelUnloadResponse:
 service GRPCInferenceService: ServerLive ServerLiveRequest ServerLiveResponse,
  ServerReady ServerReadyRequest ServerReadyResponse, ModelReady ModelReadyRequest ModelReadyResponse,
  ServerMetadata ServerMetadataRequest ServerMetadataResponse,
  ModelMetadata ModelMetadataRequest ModelMetadataResponse, ModelInfer ModelInferRequest ModelInferResponse,
  ModelStreamInfer *ModelInferRequest *ModelStreamInferResponse, ModelConfig ModelConfigRequest ModelConfigResponse,
  ModelStatistics ModelStatisticsRequest ModelStatisticsResponse,
- RepositoryIndex RepositoryIndexRequest RepositoryIndexResponse
+ RepositoryIndex RepositoryIndexRequest RepositoryIndexResponse,
+ RepositoryModelLoad RepositoryModelLoadRequest RepositoryModelLoadResponse,
+ RepositoryModelUnload RepositoryModelUnloadRequest RepositoryModelUnloadResponse
 """
 
 _WRAPPERS = """
@@ -137,10 +146,23 @@ GetModelStatusRequest: model_spec=1 ModelSpec
 ModelVersionStatus: version=1 int64, state=2 State, status=3 StatusProto
 enum ModelVersionStatus.State: UNKNOWN=0, START=10, LOADING=20, AVAILABLE=30, UNLOADING=40, END=50
 GetModelStatusResponse: model_version_status=1 *ModelVersionStatus
+FileSystemStoragePathSourceConfig:
+FileSystemStoragePathSourceConfig.ServableVersionPolicy: latest=100 Latest|policy_choice, all=101 All|policy_choice,
+ specific=102 Specific|policy_choice
+FileSystemStoragePathSourceConfig.ServableVersionPolicy.Latest: num_versions=1 uint32
+FileSystemStoragePathSourceConfig.ServableVersionPolicy.All:
+FileSystemStoragePathSourceConfig.ServableVersionPolicy.Specific: versions=1 *int64
+ModelConfig: name=1 string, base_path=2 string, model_platform=4 string,
+ model_version_policy=7 FileSystemStoragePathSourceConfig.ServableVersionPolicy, version_labels=8 map<string,int64>
+ModelConfigList: config=1 *ModelConfig
+ModelServerConfig: model_config_list=1 ModelConfigList|config, custom_model_config=2 google.protobuf.Any|config
+ReloadConfigRequest: config=1 ModelServerConfig
+ReloadConfigResponse: status=1 StatusProto
 service PredictionService: Classify ClassificationRequest ClassificationResponse,
  Regress RegressionRequest RegressionResponse, Predict PredictRequest PredictResponse,
  GetModelMetadata GetModelMetadataRequest GetModelMetadataResponse
-service ModelService: GetModelStatus GetModelStatusRequest GetModelStatusResponse
+service ModelService: GetModelStatus GetModelStatusRequest GetModelStatusResponse,
+ HandleReloadConfigRequest ReloadConfigRequest ReloadConfigResponse
 """
 
 _HEALTH = """

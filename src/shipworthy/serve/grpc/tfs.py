@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from shipworthy.serve import calls, fit
 from shipworthy.serve.batcher import Job
 from shipworthy.serve.calls import Call, Unary
 from shipworthy.serve.catalog import Catalog, Live
+from shipworthy.serve.fleet import Fleet, Wish
 from shipworthy.serve.grpc import examples, messages, tensorproto
 from shipworthy.serve.grpc.edges import answered
+from shipworthy.serve.source import Policy
 from shipworthy.serve.tfs import DATATYPES
 from shipworthy.serve.tfs_messages import SIGNATURE_NAME
 
@@ -29,8 +32,9 @@ Answer = Callable[[Any, Live, Arrays], Any]
 class Service:
     """The methods of both services over a catalog."""
 
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, fleet: Fleet) -> None:
         self._catalog = catalog
+        self._fleet = fleet
 
     def predict(self) -> Unary:
         """Predict: tensors in, the outputs asked for out."""
@@ -86,6 +90,21 @@ class Service:
             status.status.SetInParent()
         return answer
 
+    async def reload(self, request: Any) -> Any:
+        """HandleReloadConfigRequest: serve the models listed, in those versions and under those labels, and no others.
+
+        Raises:
+            NotFound: a model or version is not there.
+            Refused: no list of models; a path that is not where the model lies; or a model cannot be loaded.
+        """
+        config = request.config
+        if config.WhichOneof("config") != "model_config_list":
+            raise Refused("the configuration lists no models", expected="config.model_config_list")
+        await self._fleet.serve([_wish(one) for one in config.model_config_list.config])
+        answer = _new("ReloadConfigResponse")
+        answer.status.SetInParent()
+        return answer
+
     def _running(self, takes: str, parse: Parse, answer: Answer) -> Unary:
         """A method that runs a model: ``parse`` gives inputs and rows, ``answer`` the message out of the outputs."""
         kind = messages.load()[f"tensorflow.serving.{takes}"]
@@ -121,6 +140,25 @@ class Service:
         if spec.signature_name not in ("", SIGNATURE_NAME):
             raise Refused(f"there is no signature '{spec.signature_name[:100]}'", expected=f"'{SIGNATURE_NAME}', or none")
         return self._catalog.find(spec.name, str(spec.version.value or spec.version_label))
+
+
+def _wish(config: Any) -> Wish:
+    """What a ModelConfig wants; models stay where they are, so its path must end with the model's folder, if it has one."""
+    if config.base_path and PurePosixPath(config.base_path).name != config.name:
+        raise Refused(
+            f"model '{config.name[:100]}' does not lie there",
+            found=f"base_path {config.base_path[:200]}",
+            expected="none, or a path that ends with the model's name",
+            next="put the model into the server's repository",
+        )
+    policy = config.model_version_policy
+    choice = policy.WhichOneof("policy_choice")
+    if choice is None:
+        return Wish(config.name, None, dict(config.version_labels))
+    if choice == "specific" and not policy.specific.versions:
+        raise Refused(f"the policy of model '{config.name[:100]}' lists no versions", expected="at least one")
+    latest = policy.latest.num_versions or 1 if choice == "latest" else 0
+    return Wish(config.name, Policy(latest, tuple(policy.specific.versions)), dict(config.version_labels))
 
 
 def _parse_predict(request: Any, live: Live) -> Inputs:

@@ -1,0 +1,107 @@
+"""What the supervisor and its workers say to each other, beside the connections that are handed over.
+
+A letter is a kind, a number and a body. The body travels as a file in memory beside the letter, so that it may be of any
+size and the socket never fills with it. Both ends are ours, one forked from the other.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from shipworthy.serve.source import Offer
+
+# A letter itself is a byte and a number; a connection is a byte alone. Either brings at most one descriptor.
+LETTER_BYTES = 64
+MOST_FDS = 1
+
+# From a worker: it answers requests; why it does not; so many connections have closed; what it has counted so far.
+READY, FAILED, CLOSED, COUNTED = b"r", b"f", b"c", b"n"
+# Both ways: a question, and the answer under the same number.
+ASK, REPLY = b"a", b"y"
+
+
+@dataclass(frozen=True)
+class Change:
+    """Models that are to be served as offered, in place of what is served under their names; and names to be served no more."""
+
+    offers: tuple[Offer, ...] = ()
+    gone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Load what the change brings, beside what is served. Answer: the change, with the costs that were measured."""
+
+    change: Change
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Serve what was prepared. Answer: nothing."""
+
+    change: Change
+
+
+@dataclass(frozen=True)
+class Abort:
+    """Forget what was prepared, and remember why for each model named. Answer: nothing."""
+
+    reasons: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Count:
+    """Say what was counted. Answer: ``Statistics`` by name and version; of all workers, when a worker asks."""
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A letter as it arrived."""
+
+    kind: bytes
+    number: int = 0
+    body: Any = None
+
+
+def post(control: socket.socket, kind: bytes, number: int = 0, body: Any = None) -> None:
+    """Send a letter.
+
+    Raises:
+        OSError: the other end has gone, or takes nothing now.
+    """
+    head = b"%b%d" % (kind, number)
+    if body is None:
+        control.send(head)
+        return
+    memory = os.memfd_create("letter")
+    try:
+        with os.fdopen(memory, "wb", closefd=False) as file:
+            pickle.dump(body, file)
+        socket.send_fds(control, [head], [memory])
+    finally:
+        os.close(memory)
+
+
+def read(head: bytes, descriptors: list[int]) -> Letter:
+    """The letter that arrived with these descriptors, which are closed."""
+    body = None
+    for memory in descriptors:
+        with os.fdopen(memory, "rb") as file:
+            file.seek(0)
+            body = pickle.load(file)  # noqa: S301  a process of ours wrote it
+    return Letter(head[:1], int(head[1:]), body)
+
+
+def receive(control: socket.socket) -> tuple[bytes, list[int]]:
+    """The next message: its bytes, empty at the end, and the descriptors that came with it.
+
+    Raises:
+        BlockingIOError: there is none now.
+        OSError: the other end has gone.
+    """
+    message, descriptors, _, _ = socket.recv_fds(control, LETTER_BYTES, MOST_FDS)
+    return message, list(descriptors)

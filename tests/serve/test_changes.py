@@ -1,0 +1,117 @@
+"""A change is made in all workers or in none, whatever each of them replies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shipworthy.errors import Failed, Refused, Unavailable
+from shipworthy.records import Target
+from shipworthy.serve import changes
+from shipworthy.serve.letters import Abort, Change, Commit, Count, Prepare
+from shipworthy.serve.plan import Cost
+from shipworthy.serve.rounds import Lost
+from shipworthy.serve.source import Offer, ServedModel
+from shipworthy.serve.statistics import Statistics
+
+MODEL = ServedModel("m", 2, Path("m.onnx"), Target())
+WANTED = Change((Offer((MODEL,), 2),), ("n",))
+TRIED = Change((Offer((ServedModel("m", 2, Path("m.onnx"), Target(), cost=Cost(1.0, 2.0)),), 2),), ("n",))
+
+
+class Made:
+    """Runs the steps of a change against workers whose replies are given; keeps what each was told."""
+
+    def __init__(self, first: Any, others: dict[str, Any]) -> None:
+        self.told: list[tuple[str, Any]] = []
+        self.adopted: list[tuple[Change, tuple[str, ...]]] = []
+        workers = ("asker", *others)
+        steps = changes.change("asker", WANTED, lambda: workers, lambda *what: self.adopted.append(what))
+        replies: Any = None
+        while True:
+            try:
+                turn = steps.send(replies)
+            except StopIteration as end:
+                self.result = end.value
+                return
+            assert turn.seconds > 0
+            self.told += [(worker, turn.body) for worker in turn.to]
+            prepared = {"asker": first, **others} if isinstance(turn.body, Prepare) else dict.fromkeys(workers)
+            replies = {worker: prepared[worker] for worker in turn.to}
+
+    def got(self, kind: type) -> list[str]:
+        return [worker for worker, body in self.told if isinstance(body, kind)]
+
+
+def test_one_tries_first_and_the_others_get_what_it_measured() -> None:
+    made = Made(TRIED, {"a": TRIED, "b": TRIED})
+    assert made.result is None
+    assert made.told == [
+        ("asker", Prepare(WANTED)),
+        ("a", Prepare(TRIED)),
+        ("b", Prepare(TRIED)),
+        ("asker", Commit(TRIED)),
+        ("a", Commit(TRIED)),
+        ("b", Commit(TRIED)),
+    ]
+    assert made.adopted == [(TRIED, ("asker", "a", "b"))]
+
+
+def test_what_one_cannot_load_no_other_tries_and_all_remember_why() -> None:
+    made = Made(Refused("no such opset", found="99"), {"a": TRIED})
+    assert made.got(Prepare) == ["asker"]
+    assert made.got(Abort) == ["asker", "a"]
+    assert made.told[-1][1] == Abort({"m": "no such opset; found: 99"})
+    assert isinstance(made.result, Refused)
+
+
+def test_a_model_that_takes_the_process_with_it_is_a_failed_load() -> None:
+    made = Made(Lost("died"), {"a": TRIED})
+    assert isinstance(made.result, Failed)
+    assert not isinstance(made.result, Lost)
+    assert not made.adopted
+
+
+REPLIES = st.sampled_from([TRIED, Refused("no"), Failed("disk"), Lost("died"), Unavailable("busy")])
+
+
+@given(REPLIES, st.dictionaries(st.sampled_from("abcd"), REPLIES))
+def test_all_or_none(first: Any, others: dict[str, Any]) -> None:
+    made = Made(first, others)
+    failed = [one for one in (first, *others.values()) if isinstance(one, Exception) and not isinstance(one, Lost)]
+    if first is TRIED and not failed:
+        able = ["asker", *(name for name, reply in others.items() if reply is TRIED)]
+        assert made.got(Commit) == able
+        assert made.adopted == [(TRIED, tuple(able))]
+        assert not made.got(Abort)
+        assert made.result is None
+    else:
+        assert not made.got(Commit)
+        assert not made.adopted
+        assert set(made.got(Abort)) == {"asker", *others}
+        assert isinstance(made.result, Exception)
+
+
+def counted(successes: int, rows: int) -> dict[tuple[str, int], Statistics]:
+    made = Statistics()
+    made.batch(rows, 10)
+    for _ in range(successes):
+        made.succeeded(3, 2, 1)
+    return {("m", 1): made}
+
+
+def test_counts_are_summed_with_those_of_workers_that_ended_or_do_not_reply() -> None:
+    steps = changes.count(("a", "b", "c"), lambda worker: counted(100, 4) if worker == "c" else {}, counted(1000, 8))
+    turn = steps.send(None)
+    assert (turn.to, turn.body) == (("a", "b", "c"), Count())
+    try:
+        steps.send({"a": counted(1, 4), "b": counted(10, 2), "c": Lost("late")})
+    except StopIteration as end:
+        total = end.value["m", 1]
+    assert (total.successes, total.successes_ns, total.queue_ns, total.compute_ns, total.rows) == (1111, 3333, 2222, 1111, 18)
+    assert total.batches == {4: [2, 20], 2: [1, 10], 8: [1, 10]}
+    assert total.ended == 1111
+    assert total.last_ms > 0

@@ -75,6 +75,12 @@ def test_a_model_that_takes_the_process_with_it_is_a_failed_load() -> None:
     assert not made.adopted
 
 
+def test_who_dies_meanwhile_is_left_to_its_successor() -> None:
+    made = Made(TRIED, {"a": Lost("died"), "b": TRIED})
+    assert made.result is None
+    assert made.got(Commit) == ["asker", "b"]
+
+
 REPLIES = st.sampled_from([TRIED, Refused("no"), Failed("disk"), Lost("died"), Unavailable("busy")])
 
 

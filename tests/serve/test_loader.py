@@ -17,7 +17,7 @@ from shipworthy.records import Target
 from shipworthy.serve.batcher import Job
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.letters import Change
-from shipworthy.serve.loader import Loader
+from shipworthy.serve.loader import Loaded, Loader
 from shipworthy.serve.plan import Cost
 from shipworthy.serve.source import Offer, ServedModel
 
@@ -93,6 +93,22 @@ def test_what_cannot_be_loaded_changes_nothing_and_its_reason_is_kept_until_it_c
     shelf.serve(shelf.model(1), shelf.model(2, "two"))
     assert shelf.catalog.failures == {}
     assert shelf.catalog.versions("m")[0] is before
+
+
+def test_what_was_prepared_and_not_wanted_is_let_go(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[weakref.ref[object]] = []
+    load = shelf.loader._load
+
+    def watched(model: ServedModel) -> Loaded:
+        made = load(model)
+        loaded.append(weakref.ref(made.runner))
+        return made
+
+    monkeypatch.setattr(shelf.loader, "_load", watched)
+    shelf.loader.prepare(Change((Offer((shelf.model(1, "two"),), 1),)))
+    assert loaded[0]() is not None
+    shelf.loader.abort({})
+    assert loaded[0]() is None
 
 
 def test_a_model_that_never_loaded_says_why_where_it_is_asked_for(shelf: Shelf) -> None:

@@ -167,24 +167,47 @@ def test_counts_are_of_all_workers_and_outlive_them(path: Path, start: Start) ->
         assert successes(Asking(url)) == 100
 
 
-def test_a_worker_that_starts_later_serves_what_was_loaded_since(
-    path: Path, product: Path, start: Start, models: dict[str, Path]
-) -> None:
-    with start(("m", 1, path), workers=2) as url:
-        shutil.copy(product, path)
-        operator = Asking(url)
-        operator("GET", "/v2")
-        assert operator("POST", "/v2/repository/models/m/load") == (200, {})
+def successors(url: str, killed: list[int]) -> None:
+    """Wait until others are in the place of the workers that were killed."""
+    deadline = time.monotonic() + 10
+    while len(set(workers(url)) - set(killed)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_worker_that_starts_later_serves_what_was_changed_since(path: Path, start: Start, models: dict[str, Path]) -> None:
+    with start(("m", 1, path), ("n", 1, models["two"]), workers=2) as url:
+        assert Asking(url)("POST", "/v2/repository/models/n/unload") == (200, {})
         killed = workers(url)
         for pid in killed:
             os.kill(pid, signal.SIGKILL)
         shutil.copy(models["linear"], path)  # and this is what they find
-        deadline = time.monotonic() + 10
-        while len(set(workers(url)) - set(killed)) < 2:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        status, answer = Asking(url)("GET", "/v2/models/m")
-        assert (status, [one["name"] for one in answer["inputs"]]) == (200, ["x"])
+        successors(url, killed)
+        for asking in several(url):
+            assert asking("GET", "/v2/models")[1] == {"models": ["m"]}
+            assert [one["name"] for one in asking("GET", "/v2/models/m")[1]["inputs"]] == ["x"]
+
+
+def test_a_worker_that_dies_during_a_change_does_not_hold_it_up(path: Path, product: Path, start: Start) -> None:
+    with start(("m", 1, path), workers=2) as url:
+        time.sleep(0.5)  # both are ready
+        operator = Asking(url)
+        operator("GET", "/v2")  # the first connection lies in the first worker
+        _, other = before = workers(url)
+        os.kill(other, signal.SIGSTOP)
+        shutil.copy(product, path)
+        said: list[Any] = []
+        thread = threading.Thread(target=lambda: said.append(operator("POST", "/v2/repository/models/m/load")))
+        thread.start()
+        time.sleep(0.3)
+        assert not said, "it waits for the other worker"
+        os.kill(other, signal.SIGKILL)
+        thread.join(10)
+        assert said == [(200, {})]
+        successors(url, [other])
+        assert before[0] in workers(url)
+        for asking in several(url):
+            assert asking("POST", INFER, BODY)[1]["outputs"][0]["data"] == [1, 1, 1]
 
 
 def test_changes_at_the_same_time_are_made_one_after_the_other(path: Path, start: Start, models: dict[str, Path]) -> None:

@@ -94,8 +94,7 @@ class Worker:
     def _show(self, name: str) -> None:
         """Let the fast lane answer what is served of a model now."""
         served = name in self._catalog.names()
-        for live in self._catalog.versions(name) if served else ():  # interim
-            self._gate.open(live, newest=live is self._catalog.find(name))
+        self._gate.show(name, self._catalog.versions(name) if served else (), self._catalog.find(name) if served else None)
 
     async def _serve(self, offers: Sequence[Offer]) -> None:
         self._loop = asyncio.get_running_loop()

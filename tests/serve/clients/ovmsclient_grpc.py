@@ -13,6 +13,7 @@ from ovmsclient.tfs_compat.protos.tensorflow_serving.apis import (
     classification_pb2,
     model_management_pb2,
     model_service_pb2_grpc,
+    predict_pb2,
     prediction_service_pb2_grpc,
     regression_pb2,
 )
@@ -97,9 +98,41 @@ def check_examples(url: str) -> None:
         error = refused(lambda: prediction.Regress(wrong))
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
         assert "one number a row" in error.details(), error
+
+
+def check_reload(client: ovmsclient.tfs_compat.grpc.serving_client.GrpcClient, url: str) -> None:
+    """Serve other versions, under labels; then all that was there."""
+    rows = np.ones((1, 3), "float32")
+    with grpc.insecure_channel(url) as channel:
         stub = model_service_pb2_grpc.ModelServiceStub(channel)
         error = refused(lambda: stub.HandleReloadConfigRequest(model_management_pb2.ReloadConfigRequest()))
-        assert error.code() is grpc.StatusCode.UNIMPLEMENTED, error
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
+        request = model_management_pb2.ReloadConfigRequest()
+        for name in ("identity", "linear", "log", "half", "text", "slow", "two"):
+            config = request.config.model_config_list.config.add(name=name, base_path=f"/models/{name}", model_platform="onnx")
+        config.model_version_policy.specific.versions.extend([1, 3])
+        config.version_labels["stable"] = 1
+        config.version_labels["canary"] = 3
+        assert stub.HandleReloadConfigRequest(request).status.error_code == 0
+        assert sorted(client.get_model_status("two")) == [1, 3]
+        prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for label, version in (("stable", 1), ("canary", 3)):
+            ask = predict_pb2.PredictRequest()
+            ask.model_spec.name, ask.model_spec.version_label = "two", label
+            for name in "ab":
+                ask.inputs[name].CopyFrom(ovmsclient.make_tensor_proto(rows))
+            assert prediction.Predict(ask).model_spec.version.value == version
+        config.version_labels["canary"] = 12
+        error = refused(lambda: stub.HandleReloadConfigRequest(request))
+        assert error.code() is grpc.StatusCode.NOT_FOUND, error
+        config.base_path = "/elsewhere/three"
+        error = refused(lambda: stub.HandleReloadConfigRequest(request))
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT, error
+        config.base_path = ""
+        config.ClearField("version_labels")
+        config.model_version_policy.all.SetInParent()
+        stub.HandleReloadConfigRequest(request)
+    assert sorted(client.get_model_status("two")) == [1, 3, 12]
 
 
 def main(url: str) -> None:
@@ -107,6 +140,7 @@ def main(url: str) -> None:
     for check in (check_predict, check_rest_of_it, check_errors):
         check(client)
     check_examples(url)
+    check_reload(client, url)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,23 @@ def check_errors(server: client.InferenceServerClient) -> None:
         assert words in error.message(), error
 
 
+def check_operations(server: client.InferenceServerClient) -> None:
+    server.unload_model("log", unload_dependents=True)
+    assert not server.is_model_ready("log")
+    index = {one.name: (one.state, one.reason) for one in server.get_model_repository_index().models}
+    assert index["log"] == ("UNAVAILABLE", "unloaded")
+    server.load_model("log")
+    assert server.is_model_ready("log")
+    for call, status, words in (
+        (lambda: server.load_model("nobody"), "NOT_FOUND", "nobody"),
+        (lambda: server.unload_model("nobody"), "NOT_FOUND", "nobody"),
+        (lambda: server.load_model("log", config="{}"), "INVALID_ARGUMENT", "config"),
+    ):
+        error = refused(call)
+        assert error.status() == f"StatusCode.{status}", error
+        assert words in error.message(), error
+
+
 def check_stream(server: client.InferenceServerClient) -> None:
     answers: queue.Queue = queue.Queue()
     server.start_stream(lambda result, error: answers.put((result, error)))
@@ -140,7 +157,7 @@ async def check_aio(url: str) -> None:
 
 def main(url: str) -> None:
     with client.InferenceServerClient(url) as server:
-        for check in (check_server, check_infer, check_errors, check_stream):
+        for check in (check_server, check_infer, check_errors, check_operations, check_stream):
             check(server)
     asyncio.run(check_aio(url))
 

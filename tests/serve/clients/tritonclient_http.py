@@ -78,6 +78,25 @@ def check_versions_compression_and_errors(server: client.InferenceServerClient) 
     assert all((one.get_result().as_numpy("y") == 2).all() for one in answers)
 
 
+def check_operations(server: client.InferenceServerClient) -> None:
+    def success() -> int:
+        (one,) = server.get_inference_statistics("two", "12")["model_stats"]
+        return int(one["inference_stats"]["success"]["count"])
+
+    pair = [tensor(name, np.ones((1, 3), np.float32), binary=True) for name in "ab"]
+    before = success()
+    for _ in range(3):
+        server.infer("two", pair)
+    assert success() == before + 3
+    assert {one["name"] for one in server.get_inference_statistics()["model_stats"]} >= {"two", "linear"}
+    server.unload_model("half")
+    assert not server.is_model_ready("half")
+    states = {one["name"]: one["state"] for one in server.get_model_repository_index()}
+    assert (states["half"], states["two"]) == ("UNAVAILABLE", "READY")
+    server.load_model("half")
+    assert server.is_model_ready("half")
+
+
 async def check_aio(address: str) -> None:
     async with aio.InferenceServerClient(address) as server:
         assert await server.is_server_ready()
@@ -90,4 +109,5 @@ with client.InferenceServerClient(sys.argv[1], concurrency=8) as plain:
     check_server(plain)
     check_infer(plain)
     check_versions_compression_and_errors(plain)
+    check_operations(plain)
 asyncio.run(check_aio(sys.argv[1]))

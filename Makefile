@@ -52,5 +52,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable '.[sklearn,mlflow,dev]'
+	$(PIP) --editable '.[sklearn,mlflow,openvino,dev]'
 	touch $@ $(VENV)/.demo

@@ -23,7 +23,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving import load, models, processes, servers, table, truth
+from serving import load, models, musts, processes, servers, table, truth
 from serving.models import Model
 from serving.servers import OURS, Server
 from serving.table import BARE, Window
@@ -36,7 +36,10 @@ ANY = {"JSON", "binary", "gRPC"}
 
 @dataclass(frozen=True)
 class Case:
-    """A load: the model, how many connections, over which kinds of wire; ``longer`` times the usual window."""
+    """A load: the model, how many connections, over which kinds of wire; ``longer`` times the usual window.
+
+    ``idle``: afterwards, too, what connections cost that ask once and then nothing more.
+    """
 
     title: str
     model: str
@@ -44,11 +47,12 @@ class Case:
     kinds: set[str]
     longer: float = 1.0
     requests: int = truth.REQUESTS
+    idle: bool = False
 
 
 CASES = {
     "light": Case("Light: digits, one row a request, 32 connections", "light", 32, ANY),
-    "few": Case("Few connections: digits, one row a request, 8 connections", "light", 8, BINARY_ONLY),
+    "few": Case("Few connections: digits, one row a request, 8 connections", "light", 8, BINARY_ONLY, idle=True),
     "int8": Case("Light, quantized: digits in INT8, one row a request, 32 connections", "int8", 32, ANY),
     "heavy": Case("Heavy: ResNet-50, one image a request, 8 connections", "heavy", 8, {"JSON", "binary"}, 2.0, 8),
 }
@@ -78,7 +82,7 @@ def main() -> int:
 def read_options() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", default="light,heavy", help=f"of {', '.join(CASES)} (default: %(default)s)")
+    parser.add_argument("--cases", default="light,few,heavy", help=f"of {', '.join(CASES)} (default: %(default)s)")
     parser.add_argument("--peers", default=QUICK, help="names, or all (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="turns of every server (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=2, help="of a window; a heavy one lasts twice as long")
@@ -157,6 +161,7 @@ def one_turn(server: Server, wires: list[str], key: str, model: Model, seconds: 
                 spent.foreign_cores,
                 processes.pss_mb(),
                 running.start_seconds,
+                load.idle_mb(message, port) if case.idle else None,
             )
 
 
@@ -203,6 +208,8 @@ def report(windows: list[Window], *, as_json: bool) -> str:
     for key, case in CASES.items():
         if found := [line for line in by_case if line.case == key]:
             said += ["", table.show(case.title, found)]
+    if reached := musts.show(by_case):
+        said += ["", reached]
     return "\n".join(said)
 
 

@@ -61,6 +61,13 @@ BAD = {
     "alias with a line end": (MODEL + '[rollout]\nalias = "a\\n"', "rollout.alias is not right", "matching regex"),
     "section is a number": ("model = 1", "model is not right", "got `int`"),
     "target is a number": (MODEL + "[targets]\na = 1", "targets", "got `int`"),
+    "a device that nothing runs on": (MODEL + '[targets.a]\ndevice = "tpu"', "targets", "Invalid enum value 'tpu'"),
+    "a runtime that is not for the device": (
+        MODEL + '[targets.a]\nruntime = "tensorrt"',
+        "targets[...] is not right",
+        "there are onnxruntime on cpu or cuda; tensorrt on cuda; openvino on cpu",
+    ),
+    "a device that is not for the runtime": (MODEL + '[targets.a]\ndevice = "cuda"\nruntime = "openvino"', "targets", "on cpu"),
     "too deep": ("a = " + "[" * 5000, "is not TOML", "recursion"),
 }
 

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from serving.servers import OURS
 from serving.wires import KIND
 
-COLUMNS = (
-    ("server", "wire"),
-    ("requests/s", "P50 ms", "P99 ms", "CPU µs a request", "CPU by process %", "PSS MB", "start s", "foreign cores", "errors"),
-)
+TEXTS = ("server", "wire")
+NUMBERS = ("requests/s", "P50 ms", "P99 ms", "CPU µs a request", "CPU by process %", "PSS MB", "1,000 idle MB", "start s")
+NUMBERS += ("foreign cores", "errors")
 BARE = "bare onnxruntime"
 MENTIONED_PERCENT = 3
 
@@ -35,11 +34,12 @@ class Window:
     foreign_cores: float
     pss_mb: float
     start_seconds: float
+    idle_mb: float | None = None
 
 
 @dataclass(frozen=True)
 class Line:
-    """The medians over the windows of one server and wire; the best start, the most foreign load, all errors."""
+    """The medians over the windows of one server and wire; the best start, the most idle memory and foreign load."""
 
     case: str
     server: str
@@ -54,6 +54,7 @@ class Line:
     foreign_cores: float
     errors: int
     windows: int
+    idle_mb: float | None
 
 
 def lines(windows: Iterable[Window]) -> list[Line]:
@@ -84,14 +85,14 @@ def _line(group: list[Window]) -> Line:
         max(window.foreign_cores for window in group),
         sum(window.errors for window in group),
         len(group),
+        max((window.idle_mb for window in group if window.idle_mb is not None), default=None),
     )
 
 
 def show(title: str, made: list[Line]) -> str:
     """The table of one case, in Markdown."""
-    texts, numbers = COLUMNS
-    head = "| " + " | ".join(texts + numbers) + " |"
-    rule = "|" + "---|" * len(texts) + "---:|" * len(numbers)
+    head = "| " + " | ".join(TEXTS + NUMBERS) + " |"
+    rule = "|" + "---|" * len(TEXTS) + "---:|" * len(NUMBERS)
     return "\n".join([f"### {title}", "", head, rule, *(_row(line) for line in made), "", *_ratios(made)])
 
 
@@ -106,6 +107,7 @@ def _row(line: Line) -> str:
         f"{line.cpu_us:,.1f}" if line.cpu_us < 100 else f"{line.cpu_us:,.0f}",  # noqa: PLR2004
         shares,
         f"{line.pss_mb:.0f}" if line.pss_mb else "",
+        "" if line.idle_mb is None else f"{line.idle_mb:.1f}",
         f"{line.start_seconds:.2f}" if line.start_seconds else "",
         f"{line.foreign_cores:.2f}",
         str(line.errors),

@@ -18,7 +18,7 @@ import msgspec
 from msgspec import Meta
 
 from shipworthy.errors import Refused
-from shipworthy.records import Target
+from shipworthy.records import RUNTIMES, Device, Runtime, Target
 
 FILE_NAME = "shipworthy.toml"
 
@@ -75,10 +75,19 @@ class GateSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class TargetSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[targets.NAME]: where the model will run."""
 
-    device: Annotated[Literal["cpu"], about("the kind of processor")] = "cpu"
-    runtime: Annotated[Literal["onnxruntime"], about("what runs the model there")] = "onnxruntime"
+    device: Annotated[Device, about("the kind of processor; cuda: an NVIDIA GPU")] = "cpu"
+    runtime: Annotated[
+        Runtime,
+        about("what runs the model: onnxruntime on either device, tensorrt (onnxruntime's provider) on cuda, openvino on cpu"),
+    ] = "onnxruntime"
     threads: Annotated[int, Meta(ge=1, le=1024), about("threads of one call of the model")] = 1
     memory_mb: Annotated[Positive | None, about("memory budget of one process; left out: none")] = None
+
+    def __post_init__(self) -> None:
+        """Refuse a runtime that does not run on the device; msgspec makes it an error with its place in the file."""
+        if self.device not in RUNTIMES[self.runtime]:
+            exist = "; ".join(f"{runtime} on {' or '.join(devices)}" for runtime, devices in RUNTIMES.items())
+            raise ValueError(f"runtime {self.runtime} does not run on device {self.device}: there are {exist}")
 
 
 class OptimizeSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,6 +132,12 @@ class ServeSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         int, Meta(ge=0, le=1024), about("processes; 0: one a core for models with short runs, one for others")
     ] = 0
     tune: Annotated[bool, about("measure a run at load, in under a second, where no evidence tells its cost")] = True
+    versions: Annotated[
+        str, about("which versions of a model: latest, latest:3, all, or numbers such as 1,3; empty: what its source says")
+    ] = ""
+    drain_delay_seconds: Annotated[
+        float, Meta(ge=0, le=3600), about("how long the server says that it is not ready, and serves on, before it stops")
+    ] = 0.0
     start_seconds: Annotated[Positive, about("how long ship waits for the server it starts")] = 30.0
 
 

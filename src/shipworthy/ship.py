@@ -17,7 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from shipworthy import check, data, measure, optimize, records, watch
-from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
+from shipworthy.backends.runners import load
 from shipworthy.data import Dataset
 from shipworthy.errors import NotFound, Refused
 from shipworthy.files import file_digest, write_bytes
@@ -48,7 +48,7 @@ from shipworthy.workspace import Workspace
 
 Stage = Literal["check", "optimize", "measure", "release", "ship"]
 STAGES: tuple[Stage, ...] = ("check", "optimize", "measure", "release", "ship")
-VERSIONS = ("shipworthy", "numpy", "onnx", "onnxruntime", "scikit-learn", "skl2onnx")
+VERSIONS = ("shipworthy", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "scikit-learn", "skl2onnx")
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,7 @@ def _baseline(job: Job, variant: Variant, model: Model, rows: Dataset | None) ->
     training = data.read(job.settings.file(named.baseline), model.signature, named.inputs) if named.baseline else rows
     if training is None:
         return watch.run({}, {}, job.settings.watch)
-    runner = OnnxRuntimeRunner(Path(variant.path), job.target)
+    runner = load(Path(variant.path), job.target)
     outputs = runner.run((rows or training).inputs)
     runner.close()
     return watch.run(training.inputs, outputs, job.settings.watch)
@@ -330,11 +330,9 @@ def _tracks(settings: Settings) -> bool:
 
 
 def _place(job: Job) -> mlflow.Place:
-    uri, home = os.environ.get("MLFLOW_TRACKING_URI"), job.workspace.folder
-    experiment = job.settings.release.mlflow_experiment
-    if uri:
-        return mlflow.Place(uri, experiment)
-    return mlflow.Place(f"sqlite:///{home / 'mlflow.db'}", experiment, home / "mlflow")
+    home, experiment = job.workspace.folder, job.settings.release.mlflow_experiment
+    own = None if os.environ.get("MLFLOW_TRACKING_URI") else home / "mlflow"
+    return mlflow.Place(mlflow.tracking_uri(home), experiment, own)
 
 
 def _rows_key(job: Job, rows: Dataset | None) -> dict[str, Any]:

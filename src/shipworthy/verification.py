@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from shipworthy import data, measure
-from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
+from shipworthy.backends.runners import load
 from shipworthy.data import Dataset
 from shipworthy.errors import Failed
 from shipworthy.protocols import Array, Runner
@@ -45,7 +45,7 @@ def verify(
     Raises:
         Failed: the server did not start, or answered nothing at all.
     """
-    runner = OnnxRuntimeRunner(model_file, evidence.target)
+    runner = load(model_file, evidence.target)
     rows = rows or data.made_up(runner.signature, ROWS_WITHOUT_DATA)
     expected = _in_process(runner, rows)
     output = ""

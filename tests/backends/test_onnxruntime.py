@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -112,9 +115,78 @@ def test_a_folder_is_refused(tmp_path):
 
 
 def test_threads_are_those_of_the_target_and_nothing_spins(digits):
-    options = backend.session(Path(digits.model.path), threads=2).get_session_options()
+    options = backend.session(Path(digits.model.path), Target(threads=2)).get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+CUDA = Target(name="gpu", device="cuda")
+TENSORRT = Target(name="gpu", device="cuda", runtime="tensorrt")
+WANTED = {"CUDAExecutionProvider": CUDA, "TensorrtExecutionProvider": TENSORRT}
+
+
+def test_the_wanted_provider_comes_first_and_others_take_what_it_leaves():
+    names = [[name for name, _ in backend.providers(target)] for target in (Target(), CUDA, TENSORRT)]
+    assert names == [
+        ["CPUExecutionProvider"],
+        ["CUDAExecutionProvider", "CPUExecutionProvider"],
+        ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"],
+    ]
+    options = dict(backend.providers(TENSORRT))
+    assert options["CUDAExecutionProvider"] == {"device_id": "0", "use_tf32": "0"}, "FP32 is FP32"
+    assert options["TensorrtExecutionProvider"] == {"device_id": "0"}
+    assert options["CPUExecutionProvider"] == {}
+
+
+@pytest.mark.parametrize("provider", WANTED)
+def test_a_device_that_this_build_cannot_use_is_refused(digits, provider):
+    """Here: the wheel without GPUs."""
+    with pytest.raises(Refused, match=f"cannot use {provider} here") as caught:
+        OnnxRuntimeRunner(Path(digits.model.path), WANTED[provider])
+    assert "CPUExecutionProvider" in caught.value.found
+    assert "onnxruntime-gpu" in caught.value.next
+
+
+class FakeSession:
+    """onnxruntime's session on a machine with a GPU whose libraries load, or do not (then it takes what is left)."""
+
+    works = True
+    made: list[tuple[list, dict]] = []
+
+    def __init__(self, *_, providers, **more):
+        self.names = [name for name, _ in providers] if self.works else ["CPUExecutionProvider"]
+        self.made.append((providers, more))
+
+    def get_providers(self):
+        return self.names
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    everything = ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(backend.ort, "get_available_providers", lambda: everything)
+    monkeypatch.setattr(backend.ort, "InferenceSession", FakeSession)
+    monkeypatch.setattr(FakeSession, "made", [])
+
+
+@pytest.mark.parametrize("provider", WANTED)
+def test_a_session_on_a_gpu_is_asked_for_it_without_fallback(gpu, digits, provider):
+    target = WANTED[provider]
+    assert backend.session(Path(digits.model.path), target).get_providers()[0] == provider
+    assert FakeSession.made == [(backend.providers(target), {"enable_fallback": 0})]
+
+
+@pytest.mark.parametrize("provider", WANTED)
+def test_a_session_that_silently_took_the_cpu_is_refused(gpu, digits, monkeypatch, provider):
+    monkeypatch.setattr(FakeSession, "works", False)
+    with pytest.raises(Refused, match=f"cannot use {provider} here") as caught:
+        backend.session(Path(digits.model.path), WANTED[provider])
+    assert "it took CPUExecutionProvider" in caught.value.found
+
+
+def test_inputs_may_be_any_mapping(runner):
+    rows = {"X": np.zeros((1, 64), np.float32)}
+    assert runner.run(MappingProxyType(rows))["label"].tolist() == runner.run(rows)["label"].tolist()
 
 
 def test_the_version_is_the_package_s():
@@ -133,3 +205,15 @@ def test_a_refusal_prints_nothing(tmp_path, capfd):
     with pytest.raises(Refused):
         OnnxRuntimeRunner(path, Target())
     assert capfd.readouterr().out == ""
+
+
+def test_nothing_is_collected_and_nobody_is_called() -> None:
+    """Without the variable the runtime keeps a database of events open in the user's cache folder."""
+    code = (
+        "import os; import shipworthy.backends.onnxruntime\n"
+        "files = [os.readlink(one.path) for one in os.scandir('/proc/self/fd') if os.path.exists(one.path)]\n"
+        "print([name for name in files if 'onnxruntime' in name and not name.endswith('.so')])"
+    )
+    clean = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run([sys.executable, "-c", code], env=clean, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -21,7 +21,9 @@ def test_this_machine():
     assert here.memory_mb == pytest.approx(int(total.split()[1]) * 1024 / 1e6, rel=0.01)
     assert here.system == f"Linux {platform.machine()}"
     assert here.python == platform.python_version()
-    assert here.packages == {name: metadata.version(name) for name in ("onnxruntime", "onnx", "numpy", "shipworthy")}
+    assert here.packages == {
+        name: metadata.version(name) for name in ("onnxruntime", "openvino", "onnx", "numpy", "shipworthy")
+    }, "what is installed: not onnxruntime-gpu"
 
 
 def test_fewer_cores_are_fewer_cores():

@@ -53,7 +53,7 @@ def test_every_variant_is_made_named_and_described(digits):
         assert one.digest == path.stem == file_digest(path)
         assert one.parent == digits.model.digest
         assert one.size_mb == path.stat().st_size / 1e6
-        assert one.devices == ("cpu",)
+        assert one.devices == (("cpu", "cuda") if "int8" not in one.name else ("cpu",))
         assert OnnxRuntimeRunner(path, Target()).signature == digits.model.signature
     assert len({one.digest for one in optimized.variants}) == 5
     assert only_digests(Path(digits.model.path).parent)
@@ -227,3 +227,18 @@ def test_every_variant_is_announced(digits):
 
     optimize.run(digits.model, Target(), passes=("graph", "int8_dynamic"), sink=Ear())
     assert heard == [("optimize", "graph", 0, 2), ("optimize", "int8_dynamic", 1, 2)]
+
+
+def test_variants_are_made_for_the_device_of_the_target(digits):
+    """INT8 as x86 wants it is not for a GPU; that nothing here runs there is a skip of its own."""
+    made = optimize.run(digits.model, Target(device="cuda"), digits.train)
+    reasons = {skip.name: skip.reason for skip in made.skips}
+    assert set(reasons) == {"graph", "int8_dynamic", "int8_static", "int8_static_per_tensor"}
+    assert "cannot use CUDAExecutionProvider here" in reasons.pop("graph")
+    assert set(reasons.values()) == {"it is for cpu, and the target is cuda"}
+
+
+def test_variants_are_tried_on_the_runtime_of_the_target(digits):
+    made = optimize.run(digits.model, Target(runtime="openvino"), digits.train, passes=("graph", "int8_static"))
+    assert [one.name for one in made.variants] == ["original", "graph", "int8_static", "int8_static_per_tensor"]
+    assert made.skips == ()

@@ -40,6 +40,7 @@ from shipworthy.records import (
 )
 from shipworthy.release import bundle
 from shipworthy.release import mlflow as tracking
+from shipworthy.release.mlflow_fetch import fetch
 
 SIGNATURE = Signature(
     inputs=(TensorSpec(name="X", dtype="float32", shape=(None, 4)),),
@@ -201,6 +202,15 @@ def test_the_alias_leads_to_the_model_of_the_bundle_and_it_predicts(first, place
     np.testing.assert_allclose(wanted, rows @ weights, rtol=1e-5)
 
 
+def test_what_is_tracked_can_be_fetched_with_its_bundle(first, place, tmp_path):
+    subject, _, tracked = first
+    got = fetch(place.tracking_uri, "digits", ["champion"], tmp_path)
+    file = got.files[int(tracked.model_version)]
+    assert file.bundle == subject.release.bundle
+    assert files.file_digest(bundle.Path(file.path)) == subject.variant.digest
+    assert got.aliases == {"champion": int(tracked.model_version)}
+
+
 def test_the_same_release_again_is_the_same_run_and_version(first, place, client):
     subject, _, tracked = first
     started = time.monotonic()
@@ -250,6 +260,7 @@ def test_nothing_is_printed_nothing_is_imported_early_and_the_environment_stays(
 import os, pickle, sys
 sys.path.insert(0, {str(bundle.Path(__file__).parent)!r})
 from shipworthy.release import mlflow as tracking
+from shipworthy.release.mlflow_fetch import fetch
 assert "mlflow" not in sys.modules and tracking.available() and "mlflow" not in sys.modules
 class Spy:
     def find_spec(self, name, path=None, target=None):
@@ -351,12 +362,13 @@ def test_a_server_that_answers_anything_is_reachable_but_what_it_cannot_do_is_on
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
-            uri = f"http://127.0.0.1:{server.server_port}"
+            uri = f"http://ada:secret@127.0.0.1:{server.server_port}"
             tracking.reachable(uri)
             started = time.monotonic()
-            with pytest.raises(Failed, match="did not take the release"):
+            with pytest.raises(Failed, match="did not take the release") as failed:
                 tracking.track(first[0], replace(place, tracking_uri=uri), "champion")
             assert time.monotonic() - started < 8
+            assert "secret" not in str(failed.value)
         finally:
             server.shutdown()
             thread.join()

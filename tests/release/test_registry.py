@@ -88,6 +88,8 @@ class AgainstADict(RuleBasedStateMachine):
         told = [(line.name, line.alias, line.before, line.after) for line in self.registry.log(name)]
         assert told == [line for line in self.lines if line[0] == name]
         assert [(one.name, one.version) for one in self.registry.releases()] == self.order
+        placed = {alias: version for (own, alias), version in self.at.items() if own == name and version is not None}
+        assert self.registry.aliases(name) == placed
 
 
 TestAgainstADict = AgainstADict.TestCase
@@ -101,6 +103,7 @@ def test_creating_and_reading_make_no_file(tmp_path):
     with pytest.raises(NotFound, match="nothing is released yet"):
         registry.swap("a", "champion", expected=None, version=1, by="me", reason="")
     assert registry.releases() == registry.log("a") == ()
+    assert registry.aliases("a") == {}
     assert list(tmp_path.iterdir()) == []
     registry.add("a", BUNDLES[0], "me")
     assert (tmp_path / "deep" / "registry.db").is_file()
@@ -110,6 +113,15 @@ def test_a_file_that_a_killed_first_writer_left_empty_is_an_empty_registry(tmp_p
     (tmp_path / "registry.db").touch()
     assert registry.releases() == ()
     assert registry.add("a", BUNDLES[0], "me").version == 1
+
+
+def test_aliases_are_those_that_point_somewhere_now(registry):
+    for bundle in BUNDLES[:2]:
+        registry.add("a", bundle, "me")
+    for alias, before, after in (("x", None, 1), ("y", None, 2), ("x", 1, 2), ("z", None, 1), ("y", 2, None)):
+        registry.swap("a", alias, expected=before, version=after, by="me", reason="")
+    assert registry.aliases("a") == {"x": 2, "z": 1}
+    assert registry.aliases("b") == {}
 
 
 def test_times_are_utc_to_the_second(registry):

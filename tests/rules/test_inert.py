@@ -52,9 +52,13 @@ def deeds(package: str, path: Path, report: Path) -> tuple[list[str], list[str]]
     return found["names"], found["deeds"] + printed
 
 
+# A variable that onnxruntime reads when it is imported, and only then: it switches its telemetry off.
+ALLOWED = ["shipworthy.backends: os.putenv b'ORT_DISABLE_TELEMETRY'"]
+
+
 def test_importing_any_module_does_nothing(tmp_path):
     names, done = deeds("shipworthy", SOURCE, tmp_path / "report.json")
-    assert done == []
+    assert done == ALLOWED
     files = {".".join(path.relative_to(SOURCE).with_suffix("").parts) for path in SOURCE.rglob("*.py")}
     assert set(names) == {name.removesuffix(".__init__") for name in files}, "a folder without __init__.py hides modules"
 

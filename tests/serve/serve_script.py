@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ def main() -> None:
         server.run(
             Given(served),
             ServeSettings(**plain["settings"]),
-            lambda url, grpc: print(json.dumps({"url": url, "grpc": grpc}), flush=True),  # noqa: T201
+            lambda url, grpc: print(json.dumps({"url": url, "grpc": grpc, "pid": os.getpid()}), flush=True),  # noqa: T201
             stop_on_eof=True,
         )
     except ShipworthyError as error:

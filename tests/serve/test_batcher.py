@@ -121,6 +121,20 @@ def test_what_comes_in_one_turn_is_one_batch() -> None:
     assert (statistics.successes, statistics.rows, statistics.batches[20][0]) == (20, 20, 1)
 
 
+def test_a_batch_grows_as_long_as_each_turn_brings_more_up_to_the_most_rows() -> None:
+    runner = Doubler()
+
+    async def run() -> None:
+        client = Client(Batcher(runner, Plan(max_rows=4), Statistics()))
+        for key in range(6):
+            client.ask(key, ones(1))
+            await asyncio.sleep(0)
+        await client.all_answered(set(range(6)))
+
+    asyncio.run(run())
+    assert runner.batches == [(4, 2), (2, 2)]
+
+
 def test_one_that_cannot_be_run_takes_no_other_with_it() -> None:
     bad = np.full((1, 2), 13, np.float32)
     client, statistics = together(ones(1), bad, ones(2), plan=Plan(), runner=Doubler())
@@ -140,6 +154,12 @@ def test_without_a_free_first_axis_nothing_is_merged() -> None:
     runner = Doubler((1, 2))
     together(ones(1), ones(1), plan=Plan(), runner=runner)
     assert runner.batches == [(1, 2), (1, 2)]
+
+
+def test_where_requests_are_to_stay_as_they_are_nothing_is_merged_or_split() -> None:
+    runner = Doubler()
+    together(ones(1), ones(1), ones(100), plan=Plan(max_rows=0), runner=runner)
+    assert runner.batches == [(1, 2), (1, 2), (100, 2)]
 
 
 def test_the_urgent_come_first() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
-from shipworthy.errors import NotFound, Refused
+from shipworthy.errors import Failed, NotFound, Refused
 from shipworthy.records import Target
 from shipworthy.serve.batcher import Batcher, Plan
 from shipworthy.serve.catalog import Catalog, Live
@@ -103,6 +103,18 @@ def test_serving_a_list_takes_the_others_away(fleet: Fleet, supervisor: Supervis
     with pytest.raises(Refused, match="named twice"):
         asyncio.run(fleet.serve([Wish("o"), Wish("o")]))
     assert len(supervisor.asked) == 1
+
+
+def test_a_source_that_cannot_be_looked_at_takes_nothing_from_the_index(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def numbers(name: str) -> list[int]:
+        if name == "o":
+            raise Failed("the tracking server does not answer")
+        return [1, 2]
+
+    monkeypatch.setattr(fleet._source, "numbers", numbers)
+    *served, last = asyncio.run(fleet.index(ready=False))
+    assert [one["state"] for one in served] == ["READY"] * 3
+    assert last == {"name": "o", "version": "", "state": "UNAVAILABLE", "reason": "the tracking server does not answer"}
 
 
 def test_the_index_has_what_is_served_and_what_could_be(fleet: Fleet, catalog: Catalog) -> None:

@@ -62,6 +62,15 @@ def test_who_has_gone_is_told(ends: tuple[socket.socket, socket.socket]) -> None
     assert open_descriptors() == before
 
 
+def test_what_was_sent_before_the_end_arrives_even_when_ours_was_not_read(ends: tuple[socket.socket, socket.socket]) -> None:
+    ours, theirs = ends
+    letters.post(theirs, CLOSED, 1)
+    letters.post(ours, ASK, 7, "x")
+    ours.close()
+    assert received(theirs) == Letter(ASK, 7, "x")
+    assert letters.receive(theirs) == (b"", [])
+
+
 def test_an_end_that_takes_nothing_is_told_and_nothing_waits(ends: tuple[socket.socket, socket.socket]) -> None:
     before = open_descriptors()
 

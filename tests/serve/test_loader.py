@@ -122,10 +122,13 @@ def test_costs_make_the_plan_and_the_owner_bounds_it(shelf: Shelf) -> None:
     shelf.loader.cores, shelf.loader.alone = 2, True
     cost = Cost(row_ms=1.0, batched_rps=10_000.0)
     shelf.serve(
-        shelf.model(1, "two", cost=cost), shelf.model(2, "two", cost=cost, most_rows=7), shelf.model(3, "two", most_rows=900)
+        shelf.model(1, "two", cost=cost),
+        shelf.model(2, "two", cost=cost, most_rows=7),
+        shelf.model(3, "two", most_rows=900),
+        shelf.model(4, "two", most_rows=0),
     )
     plans = [live.batcher.plan for live in shelf.catalog.versions("m")]
-    assert [plan.max_rows for plan in plans] == [50, 7, 64]
+    assert [plan.max_rows for plan in plans] == [50, 7, 64, 0]
     assert plans[0].threads == 2
 
 

@@ -56,7 +56,7 @@ LIVES = [
     live("scalar", 1, (spec("x", "float64"),)),
     live(EVIL, 1, (spec(EVIL, "str", None, 1),)),
 ]
-DOCUMENT = json.loads(json.dumps(openapi.document(LIVES, "1.2")))
+DOCUMENT = json.loads(json.dumps(openapi.document({live.name: live for live in LIVES}.values(), LIVES, "1.2")))
 PATHS = DOCUMENT["paths"]
 
 
@@ -90,10 +90,13 @@ def test_every_route_of_every_model_and_version_is_there() -> None:
         "/v2/models",
         "/v2/health/live",
         "/v2/health/ready",
+        "/v2/models/stats",
         "/v2/repository/index",
+        "/v2/repository/models/digits/load",
+        "/v2/repository/models/all/unload",
     } <= PATHS.keys()
     for which in ("digits", "digits/versions/1", "digits/versions/3", "all", "all/versions/1"):
-        for end, verb in (("", "get"), ("/ready", "get"), ("/infer", "post"), ("/config", "get")):
+        for end, verb in (("", "get"), ("/ready", "get"), ("/infer", "post"), ("/config", "get"), ("/stats", "get")):
             assert verb in PATHS[f"/v2/models/{which}{end}"]
         for end, verb in (("", "get"), ("/metadata", "get"), (":predict", "post"), (":classify", "post"), (":regress", "post")):
             assert verb in PATHS[f"/v1/models/{which}{end}"]
@@ -190,6 +193,8 @@ def test_every_model_is_listed_once_with_its_versions() -> None:
     assert ["#" + str(one) for one in ids] == links
     assert len(ids) == len({one.name for one in LIVES})
     assert "versions: 1, 3; a request that names none is answered by version 3" in docs.page(LIVES, "http://h", "", "1")
+    swapped = [LIVES[1], LIVES[0]]
+    assert "versions: 1, 3; a request that names none is answered by version 1" in docs.page(swapped, "http://h", "", "1")
 
 
 def test_python_examples_are_python_and_curl_examples_are_shell() -> None:

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shipworthy.errors import ShipworthyError
+from shipworthy.errors import Failed, ShipworthyError
 from shipworthy.records import Signature, TensorSpec
 from shipworthy.serve import oip
+from shipworthy.serve import quick as quick_module
 from shipworthy.serve.quick import Quick
 
 
@@ -108,6 +109,59 @@ def test_json_is_read_as_the_full_reader_reads_it(case: tuple[Signature, bytes])
     assert outcome(quick.parse, body, None) == outcome(lambda b, h: oip.parse(b, h, signature), body, None)
 
 
+TEXTS = ["1", "2.5", "-0", "-1", "7e0", "300", "1e39", "3.4028235e38", "3.4028235677973366e38", "1e400", "null", "NaN"]
+TEXTS += ["true", '"a"', "[1]", "01", "1.", "", " 1 ", "1,2", "]", "1]]", '1],"data":[1', "\n2", "0.1", "1e-46"]
+TOKENS = st.sampled_from([*TEXTS, "18446744073709551616"])
+FRAMES = [
+    '{{"inputs":[{{"name":"{name}","shape":[{rows},{width}],"datatype":"{kind}","data":[{data}]}}]}}',
+    '{{"inputs": [{{"data": [{data}], "name": "{name}", "shape": [{rows}, {width}], "datatype": "{kind}"}}], "outputs": []}}',
+    '{{"extra":{{"data":[1]}},"inputs":[{{"name":"{name}","shape":[{rows},{width}],"datatype":"{kind}","data":[{data}]}}]}}',
+    '{{"extra":{{"data":[{data}]}},"inputs":[{{"name":"{name}","shape":[1,3],"datatype":"{kind}","data":[{usual}]}}]}}',
+    '{{"inputs":[{{"name":"{name}","shape":[{rows},{width}],"datatype":"{kind}","data":[[{data}]]}}],"outputs":[{{"name":"p"}}]}}',
+    '{{"inputs":[{{"name":"{name}","shape":[{rows},{width}],"datatype":"{kind}","data":[1],"data":[{data}]}}],"id":"\\"data\\":["}}',
+    '{{"inputs":[{{"name":"{name}","shape":[{rows},{width}],"datatype":"{kind}","data":[{data}],"parameters":null}}]}}\n',
+]
+ONE_INPUT = [
+    Signature(inputs=(spec(name, dtype, None, 3),), outputs=(spec("p", "float32", None, 2),))
+    for name, dtype in [("x", "float32"), ("data", "float64"), ("i", "uint8"), ("u", "uint64"), ("b", "bool")]
+]
+
+
+@given(
+    st.sampled_from(ONE_INPUT),
+    st.sampled_from(FRAMES),
+    st.integers(1, 2),
+    st.lists(st.lists(TOKENS, min_size=3, max_size=3) | st.lists(TOKENS, max_size=7), min_size=1, max_size=4),
+)
+@settings(max_examples=600, deadline=None)
+def test_the_same_text_around_other_numbers_is_read_as_the_full_reader_reads_it(
+    signature: Signature, frame: str, rows: int, lists: list[list[str]]
+) -> None:
+    quick, one = Quick("m", "1", signature), signature.inputs[0]
+    usual = "true" if one.dtype == "bool" else "1"
+    for data in ([usual] * 3 * rows, [usual] * 3, *lists):  # the first is remembered
+        fields = {"name": one.name, "rows": rows, "width": 3, "kind": oip.describe(one)["datatype"]}
+        body = frame.format(data=",".join(data), usual=",".join([usual] * 3), **fields).encode()
+        for text in (body, body.replace(b'"p"', b'"q"')):
+            assert outcome(quick.parse, text, None) == outcome(lambda b, h: oip.parse(b, h, signature), text, None)
+
+
+def test_what_stands_around_the_numbers_is_remembered_within_bounds() -> None:
+    signature = ONE_INPUT[0]
+    quick = Quick("m", "1", signature)
+    for rows in range(1, 2 * quick_module.MOST_TEXTS):
+        fields = {"name": "x", "rows": rows, "width": 3, "kind": "FP32"}
+        quick.parse(FRAMES[0].format(data=",".join(["1"] * 3 * rows), **fields).encode(), None)
+    assert 0 < len(quick._arounds) <= quick_module.MOST_TEXTS
+    assert quick._parse_again(FRAMES[0].format(data="1,2,3", name="x", rows=1, width=3, kind="FP32").encode()) is None
+    for _ in range(2):
+        body = FRAMES[0].format(data="1,2,3", name="x", rows=1, width=3, kind="FP32").encode()
+        quick.parse(body, None)
+    again = quick._parse_again(body)
+    assert again is not None
+    assert again.inputs["x"].tolist() == [[1, 2, 3]]
+
+
 @given(st.data())
 @settings(max_examples=200, deadline=None)
 def test_bytes_are_read_as_the_full_reader_reads_them_also_from_memory(data: st.DataObject) -> None:
@@ -126,6 +180,15 @@ def test_bytes_are_read_as_the_full_reader_reads_them_also_from_memory(data: st.
         body, header = oip.request_body(arrays, binary=True)
         body += b"x" * data.draw(st.sampled_from([0, 0, 0, 1]))
         assert outcome(quick.parse, body, header) == outcome(lambda b, h: oip.parse(b, h, signature), body, header)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_json_does_not_have_are_refused_as_the_full_reader_does(value: float) -> None:
+    quick = Quick("m", "1", ONE_INPUT[0])
+    request = quick.parse(FRAMES[0].format(data="1,2,3", name="x", rows=1, width=3, kind="FP32").encode(), None)
+    assert b"[1.0,2.0]" in quick.answer(request, {"p": np.array([[1, 2]], np.float32)})[0]
+    with pytest.raises(Failed, match="output 'p' holds NaN"):
+        quick.answer(request, {"p": np.array([[1, value]], np.float32)})
 
 
 @given(st.data())

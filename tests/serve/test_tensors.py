@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -167,3 +169,34 @@ def test_what_has_no_form_is_refused() -> None:
         tensors.to_blob("t", np.array(["\ud800"], object))
     with pytest.raises(Refused, match="no such datatype"):
         tensors.datatype_of(np.ones(1, complex))
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "shape", "expected"),
+    [
+        ([1.0, 2.5], "float32", (2,), [1.0, 2.5]),
+        ([1.0, 2.0, 3.0, 4.0], "float64", (2, 2), [[1.0, 2.0], [3.0, 4.0]]),
+        ([[1, 2], [3, 4]], "uint8", (2, 2), [[1, 2], [3, 4]]),
+        ([[[True], [False]]], "bool", (1, 2, 1), [[[True], [False]]]),
+        ([0.1], "float32", (1,), [float(np.float32(0.1))]),
+        ([3.4028235e38], "float32", (1,), [float(np.float32(3.4028235e38))]),
+        ([3.4028236e38], "float32", (1,), None),
+        ([1e39], "float32", (1,), None),
+        ([256], "uint8", (1,), None),
+        ([-1], "uint64", (1,), None),
+        ([2**64 - 1], "uint64", (1,), [2**64 - 1]),
+        ([2**63], "int64", (1,), None),
+        ([1.0], "float32", (2,), None),
+        ([1.0, 2.0], "float32", (1,), None),
+        ([[1.0], [2.0, 3.0, 4.0]], "float32", (2, 2), None),
+        ([[1.0, 2.0], [3.0, 4.0]], "float32", (4, 1), None),
+        ([[1.0, 2.0]], "float32", (2,), None),
+        ([], "float32", (0,), None),
+        ([[]], "float32", (1, 0), None),
+    ],
+)
+def test_numbers_in_lists(values: Any, dtype: str, shape: tuple[int, ...], expected: Any) -> None:
+    array = tensors.from_lists(values, dtype, shape)
+    assert (None if array is None else array.tolist()) == expected
+    if array is not None:
+        assert (array.dtype, array.shape) == (np.dtype(dtype), shape)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from shipworthy.errors import Failed
+from shipworthy.serve import oip
 from shipworthy.serve.client import Client
 
 Start = Callable[..., AbstractContextManager[str]]
@@ -163,6 +164,32 @@ def test_what_is_wrong_is_said_in_the_form_that_clients_read(url: str, path: str
     assert caught.value.code == status
     error = json.load(caught.value)["error"]
     assert part in error
+
+
+@pytest.mark.parametrize("accept", ["", "gzip", "deflate, gzip;q=0.1", "br"])
+@pytest.mark.parametrize("rows", [1, 200, 0])
+@pytest.mark.parametrize("kind", ["json", "binary", "rows", "columns"])
+def test_both_lanes_answer_the_same(url: str, kind: str, rows: int, accept: str) -> None:
+    array = np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
+    headers = {"Accept-Encoding": accept or "identity"}
+    path = "/v2/models/two/infer" if kind in {"json", "binary"} else "/v1/models/two:predict"
+    if kind in {"json", "binary"}:
+        body, json_bytes = oip.request_body({"a": array, "b": array}, binary=kind == "binary")
+        headers |= {oip.LENGTH_HEADER: str(json_bytes)} if json_bytes else {}
+    elif kind == "rows":
+        body = json.dumps({"instances": [{"a": row, "b": row} for row in array.tolist()]}).encode()
+    else:
+        body = json.dumps({"inputs": {"a": array.tolist(), "b": array.tolist()}}).encode()
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=10)
+    answers = []
+    for chunked in (False, False, True):  # read by the parser, known by its head, and the ordinary way
+        connection.request("POST", path, iter([body]) if chunked else body, headers, encode_chunked=chunked)
+        answer = connection.getresponse()
+        said = {name.lower(): value for name, value in answer.getheaders() if name.lower() != "date"}
+        answers.append((answer.status, said, answer.read()))
+    connection.close()
+    assert answers[0] == answers[1] == answers[2]
+    assert answers[0][0] == (200 if rows else 400)
 
 
 def test_pipelined_requests_are_answered_in_their_order(url: str) -> None:

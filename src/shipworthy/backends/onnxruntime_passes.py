@@ -11,6 +11,7 @@ import onnxruntime as ort
 
 from shipworthy.backends.onnxruntime import session
 from shipworthy.protocols import Array, Arrays
+from shipworthy.records import Target
 
 CALIBRATION_BATCH = 64
 
@@ -20,7 +21,7 @@ def optimise(model: Path, result: Path) -> None:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.optimized_model_filepath = str(result)
-    session(model, options=options)
+    session(model, Target(), options)
 
 
 def quantize_dynamic(model: Path, result: Path, operators: list[str], *, per_channel: bool) -> None:

@@ -6,18 +6,25 @@ import json
 import logging
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from shipworthy.cli import options
 
+if TYPE_CHECKING:  # what serves is imported when it serves: the help answers at once
+    from shipworthy.serve.source import Offer, Policy, Source
+
 
 @click.command("serve")
-@click.argument("what")
+@click.argument("whats", metavar="WHAT...", nargs=-1, required=True)
 @click.option("--host", help="Address to listen on [default: 127.0.0.1].")
 @click.option("--port", type=int, help="Port to listen on, 0 for a free one [default: 8000].")
 @click.option("--grpc-port", type=int, help="Port for gRPC, 0 for a free one [default: the one after --port].")
+@click.option(
+    "--versions",
+    help="Versions of each model: latest, latest:3, all, or 1,3 [default: what was named, or what its config says].",
+)
 @options.changes
 @options.workspace
 @options.as_json
@@ -26,7 +33,7 @@ from shipworthy.cli import options
 @click.option("--no-tune", is_flag=True, help="Do not measure a run at load where no evidence tells its cost.")
 @click.option("--stop-with-parent", is_flag=True, hidden=True, help="End when standard input closes.")
 def command(
-    what: str,
+    whats: tuple[str, ...],
     changes: tuple[str, ...],
     workspace: Path,
     as_json: bool,  # noqa: FBT001
@@ -36,14 +43,45 @@ def command(
     """Answer predictions over HTTP and gRPC until told to stop.
 
     WHAT is a release (digits, digits@champion, digits@3), a bundle folder, a folder with a shipworthy.toml whose release
-    is meant, or an .onnx file.
+    is meant, an .onnx file, a model repository (NAME/VERSION/model.onnx), or a model in MLflow's registry
+    (models:/digits@champion, models:/digits/3). Name several to serve them all.
     """
     # Numpy's own threads would do nothing here but take memory; it reads this when it is imported.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
+    from shipworthy.serve import server  # noqa: PLC0415
+    from shipworthy.sources import sources  # noqa: PLC0415
+
+    source, settings = sources(whats, workspace, _overrides(changes, flags))
+    seen = Seen(source)
+
+    def announce(url: str, grpc: str) -> None:
+        offers = list(seen.offers.values())
+        click.echo(json.dumps(_plain(url, grpc, offers)) if as_json else _page(url, grpc, offers))
+
+    server.run(seen, settings.serve, announce, stop_on_eof=stop_with_parent)
+
+
+class Seen:
+    """A source that remembers what was found in it: what is announced is what is served, and nothing is looked up twice."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.offers: dict[str, Offer] = {}
+        self.names = source.names
+        self.numbers = source.numbers
+
+    def find(self, name: str, policy: Policy | None = None) -> Offer:
+        """What the source says; see ``Source``."""
+        offer = self.offers[name] = self._source.find(name, policy)
+        return offer
+
+
+def _overrides(changes: tuple[str, ...], flags: dict[str, Any]) -> dict[str, str]:
     overrides = options.read_changes(changes)
-    if flags["host"] is not None:
-        overrides["serve.host"] = f"'{flags['host']}'"
+    for key in ("host", "versions"):
+        if flags[key] is not None:
+            overrides[f"serve.{key}"] = json.dumps(flags[key])
     if flags["port"] is not None:
         overrides["serve.port"] = str(flags["port"])
         # Whoever names one port wants the other beside it, and whoever takes a free one takes two.
@@ -54,17 +92,33 @@ def command(
         overrides["serve.workers"] = flags["workers"]
     if flags["no_tune"]:
         overrides["serve.tune"] = "false"
-    from shipworthy.resolve import resolve  # noqa: PLC0415
-    from shipworthy.serve import server  # noqa: PLC0415
+    return overrides
 
-    model, settings = resolve(what, workspace, overrides)
 
-    def announce(url: str, grpc: str) -> None:
-        shown = {"url": url, "grpc": grpc, "model": model.name, "version": model.version, "bundle": model.bundle}
-        if as_json:
-            click.echo(json.dumps(shown))
-            return
-        click.echo(f"serving {model.name} version {model.version} on {url} and gRPC {grpc}; Ctrl-C stops it")
-        click.echo(f"try:  curl {url}/v2/models/{model.name}")
+def _plain(url: str, grpc: str, offers: list[Offer]) -> dict[str, Any]:
+    models = [
+        {
+            "name": offer.name,
+            "versions": [model.version for model in offer.versions],
+            "default": offer.default,
+            "labels": dict(offer.labels),
+            "bundles": {str(model.version): model.bundle for model in offer.versions if model.bundle},
+            "notes": list(offer.notes),
+        }
+        for offer in offers
+    ]
+    return {"url": url, "grpc": grpc, "models": models}
 
-    server.run([model], settings.serve, announce, stop_on_eof=stop_with_parent)
+
+def _page(url: str, grpc: str, offers: list[Offer]) -> str:
+    lines = []
+    for offer in offers:
+        versions = []
+        for model in offer.versions:
+            labels = ", ".join(label for label, number in offer.labels.items() if number == model.version)
+            versions.append(f"{model.version} ({labels})" if labels else str(model.version))
+        several = f"; version {offer.default} by default" if len(versions) > 1 else ""
+        lines.append(f"serving {offer.name} version{'s'[: len(versions) > 1]} {', '.join(versions)}{several}")
+        lines += [f"  note: {note}" for note in offer.notes]
+    lines += [f"on {url} and gRPC {grpc}; Ctrl-C stops it", f"try:  curl {url}/v2/models/{offers[0].name}"]
+    return "\n".join(lines)

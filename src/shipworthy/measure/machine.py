@@ -14,7 +14,7 @@ TELLING = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
     "asimd", "asimddp", "i8mm", "bf16", "sve",
 )  # fmt: skip
-PACKAGES = ("onnxruntime", "onnx", "numpy", "shipworthy")
+PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "numpy", "shipworthy")
 
 
 def describe() -> Machine:
@@ -28,8 +28,15 @@ def describe() -> Machine:
         memory_mb=round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e6),
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        packages={name: metadata.version(name) for name in PACKAGES},
+        packages={name: version for name in PACKAGES if (version := _version(name))},
     )
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _cpuinfo() -> dict[str, str]:

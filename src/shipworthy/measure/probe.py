@@ -16,10 +16,10 @@ import msgspec
 import numpy as np
 
 from shipworthy import records
-from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
+from shipworthy.backends.runners import load
 from shipworthy.errors import ShipworthyError
 from shipworthy.measure.rows import read, write
-from shipworthy.protocols import Array
+from shipworthy.protocols import Array, Runner
 
 WARM_UP_CALLS = 20
 LEAST_CALLS = 10
@@ -29,7 +29,7 @@ class Probe:
     """One variant, loaded and timed."""
 
     def __init__(self) -> None:
-        self._runner: OnnxRuntimeRunner
+        self._runner: Runner
         self._rows: list[dict[str, Array]] = []
         self._batch: dict[str, Array] = {}
 
@@ -42,7 +42,7 @@ class Probe:
         self._batch = {name: array[picked] for name, array in inputs.items()}
         before = _memory("VmRSS")
         start = time.perf_counter()
-        self._runner = OnnxRuntimeRunner(Path(model), records.load(records.Target, target))
+        self._runner = load(Path(model), records.load(records.Target, target))
         load_ms = 1000 * (time.perf_counter() - start)
         for i in range(WARM_UP_CALLS):
             self._runner.run(self._rows[i % count])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
+from shipworthy.backends.runners import load
 from shipworthy.data import Dataset, made_up
 from shipworthy.errors import Failed, ShipworthyError, StorageFailed
 from shipworthy.files import draft_folder, file_digest, machine_errors, need_room, publish, size_mb
@@ -52,7 +52,7 @@ def run(
         digest=model.digest,
         parent=model.digest,
         chain=(),
-        devices=("cpu",),
+        devices=("cpu", "cuda"),
         size_mb=size_mb(Path(model.path)),
     )
     made, skips = [original], []
@@ -83,6 +83,8 @@ def _plan(passes: Sequence[str]) -> Iterator[tuple[str, Pass]]:
 def _make(name: str, step: Pass, start: Variant, model: Model, target: Target, calibration: Arrays | None) -> Variant | Skip:
     """One variant, or why there is none."""
     folder = Path(model.path).parent
+    if target.device not in step.devices:
+        return Skip(name=name, reason=f"it is for {', '.join(step.devices)}, and the target is {target.device}")
     try:
         reason = step.requires(Path(start.path), target, calibration)
         if reason:
@@ -116,7 +118,7 @@ def _make(name: str, step: Pass, start: Variant, model: Model, target: Target, c
 
 def _ensure(result: Path, signature: Signature, target: Target) -> None:
     """What every pass promises: the variant loads, answers, and has kept the signature."""
-    runner = OnnxRuntimeRunner(result, target)
+    runner = load(result, target)
     try:
         if runner.signature != signature:
             raise Failed("the pass changed the signature", found=str(runner.signature), expected=str(signature))

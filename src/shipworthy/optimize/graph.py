@@ -20,7 +20,7 @@ class Graph:
 
     name: str = "graph"
     options: dict[str, Any] = field(default_factory=lambda: {"level": "basic"})
-    devices: tuple[str, ...] = ("cpu",)
+    devices: tuple[str, ...] = ("cpu", "cuda")
 
     def requires(self, model: Path, target: Target, calibration: Arrays | None) -> str:  # noqa: ARG002
         """Nothing: any model can be tried."""

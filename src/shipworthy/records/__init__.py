@@ -7,10 +7,13 @@ Units: sizes and memory in MB of 10**6 bytes, times in ms, shares in percent, ti
 from shipworthy.records.base import Record, decode, digest, dump, encode, load
 from shipworthy.records.evidence import Choice, Evidence, Figure, Gate, Judged, Machine, Measured, Verdict
 from shipworthy.records.model import (
+    RUNTIMES,
+    Device,
     Finding,
     Model,
     Optimized,
     Report,
+    Runtime,
     Signature,
     Skip,
     Source,
@@ -22,8 +25,10 @@ from shipworthy.records.model import (
 from shipworthy.records.release import Bundle, Exchange, FileEntry, Progress, Promotion, Release, Served, Shipment, Tracked
 
 __all__ = [
+    "RUNTIMES",
     "Bundle",
     "Choice",
+    "Device",
     "Evidence",
     "Exchange",
     "Figure",
@@ -40,6 +45,7 @@ __all__ = [
     "Record",
     "Release",
     "Report",
+    "Runtime",
     "Served",
     "Shipment",
     "Signature",

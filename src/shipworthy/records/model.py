@@ -69,12 +69,22 @@ class Report(Record, frozen=True, kw_only=True):
         return tuple(f for f in self.findings if f.severity == "error")
 
 
+Device = Literal["cpu", "cuda"]
+Runtime = Literal["onnxruntime", "tensorrt", "openvino"]
+# The devices that each runtime runs on here.
+RUNTIMES: dict[Runtime, tuple[Device, ...]] = {"onnxruntime": ("cpu", "cuda"), "tensorrt": ("cuda",), "openvino": ("cpu",)}
+
+
 class Target(Record, frozen=True, kw_only=True):
-    """Where a model will run. ``threads`` are those of one call; ``memory_mb`` is its budget, ``None`` for no limit."""
+    """Where a model will run. ``threads`` are those of one call; ``memory_mb`` is its budget, ``None`` for no limit.
+
+    ``tensorrt`` is onnxruntime's TensorRT provider, with CUDA and the CPU for the nodes that it leaves; engines of
+    TensorRT's own are not made. ``RUNTIMES`` says which device goes with which runtime.
+    """
 
     name: str = "cpu"
-    device: Literal["cpu"] = "cpu"
-    runtime: Literal["onnxruntime"] = "onnxruntime"
+    device: Device = "cpu"
+    runtime: Runtime = "onnxruntime"
     threads: int = 1
     memory_mb: float | None = None
 

@@ -58,6 +58,12 @@ def shown(tracking_uri: str) -> str:
     return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{place}"))
 
 
+def without_password(text: str, tracking_uri: str) -> str:
+    """What somebody else said, with the password of the URI taken out."""
+    password = urlsplit(tracking_uri).password
+    return text.replace(password, "***") if password else text
+
+
 def _ask(url: str) -> None:
     """Any answer will do, also a refusal: what counts is that something speaks HTTP there before the time is up."""
     parts = urlsplit(url)

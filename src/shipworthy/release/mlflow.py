@@ -4,7 +4,7 @@ The bundle is what counts: every run, model and version carries its digest as th
 is made only after its run and its model are whole, and the alias moves last, so whoever looks sees all of a release or
 nothing of it. What a killed process left half-made is deleted by the next one that tracks the same bundle.
 
-MLflow is never imported with this module, only by ``track``; nothing that serves comes here.
+MLflow is never imported with this module, only by ``track``; what serves never calls that (``mlflow_fetch`` is for it).
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from shipworthy.errors import Failed, Refused, ShipworthyError
 from shipworthy.files import machine_errors
 from shipworthy.records import Bundle, Evidence, Measured, Model, Release, Served, Signature, TensorSpec, Tracked, Variant
 from shipworthy.release import bundle
-from shipworthy.release._reach import reachable, shown
+from shipworthy.release._reach import reachable, shown, without_password
 
-__all__ = ["TAG", "Place", "Subject", "available", "reachable", "track"]
+__all__ = ["ENVIRONMENT", "TAG", "Place", "Subject", "available", "reachable", "track", "tracking_uri"]
 
 TAG = "shipworthy.bundle"
 
 # MLflow tries again for minutes and sends usage data unless told otherwise. What the user has set stays.
-_ENVIRONMENT = {
+ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -71,6 +71,11 @@ class Subject:
     model: Model
     variant: Variant
     served: Served | None = None
+
+
+def tracking_uri(folder: Path) -> str:
+    """Where releases of the workspace in ``folder`` are tracked: MLFLOW_TRACKING_URI, or a database of its own."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
 
 
 def available() -> bool:
@@ -305,8 +310,8 @@ def _unless_it_exists() -> Iterator[None]:
 @contextmanager
 def _calm() -> Iterator[None]:
     """MLflow without its long retries, its usage data and its chatter; everything as before afterwards."""
-    before = {key: os.environ.get(key) for key in _ENVIRONMENT}
-    os.environ.update({key: value for key, value in _ENVIRONMENT.items() if before[key] is None})
+    before = {key: os.environ.get(key) for key in ENVIRONMENT}
+    os.environ.update({key: value for key, value in ENVIRONMENT.items() if before[key] is None})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow  # noqa: F401, PLC0415 - it sets its loggers up, which we then lower
@@ -332,7 +337,8 @@ def _narrowed(place: Place) -> Iterator[None]:
     except ShipworthyError:
         raise
     except Exception as error:
-        where, found = shown(place.tracking_uri), (str(error).strip().splitlines() or [type(error).__name__])[0][:400]
+        said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        where, found = shown(place.tracking_uri), without_password(said, place.tracking_uri)[:400]
         if "database schema" in found or "Can't locate revision" in str(error):
             raise Failed(
                 f"the database of MLflow at {where} belongs to another version of MLflow",

@@ -140,6 +140,15 @@ class SqliteRegistry:
         with self._transaction() as database:
             return tuple(map(_promotion, database.execute(f"{_PROMOTION} WHERE name = ? ORDER BY line", (name,))))
 
+    def aliases(self, name: str) -> dict[str, int]:
+        """Every alias of that name and the version it points to.
+
+        Raises:
+            Refused, Failed: as ``add``.
+        """
+        with self._transaction() as database:
+            return _aliases(database, name)
+
     def releases(self, name: str | None = None) -> tuple[Release, ...]:
         """All releases, or those of one name, oldest first.
 
@@ -257,6 +266,13 @@ def _alias(database: sqlite3.Connection, name: str, alias: str) -> int | None:
     return row[0] if row else None
 
 
+def _aliases(database: sqlite3.Connection, name: str) -> dict[str, int]:
+    aliases = [
+        row[0] for row in database.execute("SELECT DISTINCT alias FROM promotion WHERE name = ? ORDER BY alias", (name,))
+    ]
+    return {alias: at for alias in aliases if (at := _alias(database, name, alias)) is not None}
+
+
 def _not_found(database: sqlite3.Connection, name: str, what: str) -> NotFound:
     names = [row[0] for row in database.execute("SELECT DISTINCT name FROM release ORDER BY name")]
     if not names:
@@ -264,10 +280,7 @@ def _not_found(database: sqlite3.Connection, name: str, what: str) -> NotFound:
     if name not in names:
         return NotFound(f"there is no release of '{name}'", found="releases of " + ", ".join(names), next="correct the name")
     (last,) = database.execute("SELECT max(version) FROM release WHERE name = ?", (name,)).fetchone()
-    aliases = [
-        row[0] for row in database.execute("SELECT DISTINCT alias FROM promotion WHERE name = ? ORDER BY alias", (name,))
-    ]
-    placed = [f"{alias} (version {at})" for alias in aliases if (at := _alias(database, name, alias)) is not None]
+    placed = [f"{alias} (version {at})" for alias, at in _aliases(database, name).items()]
     return NotFound(
         f"'{name}' has no {what}",
         found=f"version{'s 1 to' if last > 1 else ''} {last}; aliases: {', '.join(placed) or 'none'}",

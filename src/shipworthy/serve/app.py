@@ -6,6 +6,7 @@ traceback for the log. Without a version in the URL the highest one served answe
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import metadata
 
 import msgspec
@@ -22,7 +23,9 @@ from shipworthy.serve.fleet import Fleet
 VERSION = metadata.version("shipworthy")
 
 
-def build(catalog: Catalog, fleet: Fleet, body_limit_bytes: int, grpc_port: int = 0) -> Starlette:
+def build(
+    catalog: Catalog, fleet: Fleet, body_limit_bytes: int, grpc_port: int = 0, is_ready: Callable[[], bool] = lambda: True
+) -> Starlette:
     """The application that serves what is in the catalog.
 
     Args:
@@ -30,8 +33,9 @@ def build(catalog: Catalog, fleet: Fleet, body_limit_bytes: int, grpc_port: int 
         fleet: all workers: what they have counted, and what they are to serve.
         body_limit_bytes: of a request, as it is sent and as it is when it was compressed.
         grpc_port: told to readers of /docs; 0: there is none.
+        is_ready: whether new requests are welcome, which readiness says; they are answered in any case.
     """
-    endpoints = Endpoints(catalog, fleet, body_limit_bytes, grpc_port)
+    endpoints = Endpoints(catalog, fleet, body_limit_bytes, grpc_port, is_ready)
     model = "/v2/models/{name}"
     routes = [
         Route("/v2", endpoints.server),
@@ -65,11 +69,14 @@ def build(catalog: Catalog, fleet: Fleet, body_limit_bytes: int, grpc_port: int 
 class Endpoints:
     """One method a route."""
 
-    def __init__(self, catalog: Catalog, fleet: Fleet, body_limit_bytes: int, grpc_port: int) -> None:
+    def __init__(
+        self, catalog: Catalog, fleet: Fleet, body_limit_bytes: int, grpc_port: int, is_ready: Callable[[], bool]
+    ) -> None:
         self._catalog = catalog
         self._fleet = fleet
         self._body_limit_bytes = body_limit_bytes
         self._grpc_port = grpc_port
+        self._is_ready = is_ready
 
     async def server(self, _request: Request) -> Response:
         """Server metadata."""
@@ -80,8 +87,9 @@ class Endpoints:
         return Json({"live": True})
 
     async def is_ready(self, _request: Request) -> Response:
-        """Whether requests can be answered: the socket listens only once all models are loaded and warm."""
-        return Json({"ready": True})
+        """Whether new requests are welcome: the socket listens only once all models are loaded and warm."""
+        ready = self._is_ready()
+        return Json({"ready": ready}, status_code=200 if ready else 503)
 
     async def list_models(self, _request: Request) -> Response:
         """The names of all models."""
@@ -95,7 +103,7 @@ class Endpoints:
             {
                 "name": live.name,
                 "versions": [str(one.version) for one in self._catalog.versions(live.name)],
-                "platform": "onnxruntime_onnx",
+                "platform": extensions.platform(live.target),
                 "inputs": [oip.describe(spec) for spec in signature.inputs],
                 "outputs": [oip.describe(spec) for spec in signature.outputs],
                 "properties": {"bundle": live.bundle} if live.bundle else {},
@@ -103,8 +111,9 @@ class Endpoints:
         )
 
     async def model_is_ready(self, request: Request) -> Response:
-        """Whether one model can answer."""
-        return Json({"name": self._find(request).name, "ready": True})
+        """Whether requests to one model are welcome."""
+        name, ready = self._find(request).name, self._is_ready()
+        return Json({"name": name, "ready": ready}, status_code=200 if ready else 503)
 
     async def configuration(self, request: Request) -> Response:
         """How one model is served, as Triton writes it."""
@@ -135,7 +144,8 @@ class Endpoints:
 
     async def openapi(self, request: Request) -> Response:
         """The OpenAPI document of everything that is served."""
-        return written(request, msgspec.json.encode(openapi.document(self._everything(), VERSION)))
+        defaults = map(self._catalog.find, self._catalog.names())
+        return written(request, msgspec.json.encode(openapi.document(defaults, self._everything(), VERSION)))
 
     async def docs(self, request: Request) -> Response:
         """The page about the models, for people."""
@@ -157,7 +167,13 @@ class Endpoints:
         return written(request, answer, "application/octet-stream", **{oip.LENGTH_HEADER: str(json_bytes)})
 
     def _everything(self) -> list[Live]:
-        return [live for name in self._catalog.names() for live in self._catalog.versions(name)]
+        """Every version that is served, of each model the default last."""
+        catalog = self._catalog
+        return [
+            live
+            for name in catalog.names()
+            for live in sorted(catalog.versions(name), key=lambda one: one is catalog.find(one.name))
+        ]
 
     def _find(self, request: Request) -> Live:
         return self._catalog.find(request.path_params["name"], request.path_params.get("version", ""))

@@ -6,7 +6,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from shipworthy.errors import NotFound
 from shipworthy.serve import tfs
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.exchange import ask, read, written
@@ -29,10 +28,8 @@ class Tfs:
         """Answer one request."""
         raw_path = request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0]
         place = tfs.read_place(request.method, raw_path)
-        if place.label:
-            raise NotFound(f"model '{place.name[:100]}' has no label '{place.label[:100]}'", expected="a version, or neither")
         if place.verb == "status":
-            versions = [self._find(place)] if place.version else self._catalog.versions(place.name)
+            versions = [self._find(place)] if place.version or place.label else self._catalog.versions(place.name)
             return written(request, tfs.status_body([live.version for live in versions]))
         live = self._find(place)
         if place.verb == "metadata":
@@ -48,4 +45,4 @@ class Tfs:
         return written(request, write(live.signature, await ask(live, wanted.inputs, wanted.rows)))
 
     def _find(self, place: tfs.Place) -> Live:
-        return self._catalog.find(place.name, place.version)
+        return self._catalog.find(place.name, place.version or place.label)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from shipworthy.errors import NotFound
 from shipworthy.protocols import Runner
-from shipworthy.records import Signature
+from shipworthy.records import Signature, Target
 from shipworthy.serve.batcher import Batcher, Job
 from shipworthy.serve.quick import Quick
 from shipworthy.serve.statistics import Statistics
@@ -16,7 +16,10 @@ from shipworthy.serve.statistics import Statistics
 
 @dataclass(frozen=True)
 class Live:
-    """A loaded model under a name and a version; ``bundle`` is the digest of what it came from, or empty."""
+    """A loaded model under a name and a version; ``bundle`` is the digest of what it came from, or empty.
+
+    ``target`` is where it runs.
+    """
 
     name: str
     version: int
@@ -24,6 +27,7 @@ class Live:
     runner: Runner
     batcher: Batcher
     statistics: Statistics
+    target: Target = field(default_factory=Target)
 
     @property
     def signature(self) -> Signature:

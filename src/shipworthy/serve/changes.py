@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from shipworthy.errors import Failed, ShipworthyError
-from shipworthy.serve.letters import Abort, Change, Commit, Count, Prepare
+from shipworthy.serve.letters import Abort, Change, Commit, Count, Find, Prepare
 from shipworthy.serve.rounds import Lost, Round, Steps
 from shipworthy.serve.statistics import total
 from shipworthy.serve.wording import sentence
@@ -50,6 +50,15 @@ def change(
     adopt(tried, able)
     yield Round(able, Commit(tried), SWITCH_SECONDS)
     return None
+
+
+def reload(asker: Any, others: Callable[[], tuple[Any, ...]], adopt: Callable[[Change, tuple[Any, ...]], None]) -> Steps:
+    """The steps of serving whatever there is to serve now; as ``change``, whose offers the asker finds."""
+    replies = yield Round((asker,), Find(), LOAD_SECONDS)
+    found = replies[asker]
+    if isinstance(found, ShipworthyError):
+        return found
+    return (yield from change(asker, found, others, adopt))
 
 
 def count(workers: tuple[Any, ...], known: Callable[[Any], Any], ended: Any) -> Steps:

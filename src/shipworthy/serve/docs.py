@@ -25,7 +25,7 @@ def page(lives: Iterable[Live], url: str, grpc: str, version: str) -> str:
     """The page.
 
     Args:
-        lives: every version that is served, of each model oldest first.
+        lives: every version that is served, of each model last the one that answers when none is named.
         url: of this server, as the reader reached it: scheme, host and port.
         grpc: host and port of the gRPC listener; empty: there is none, and its examples are left out.
         version: of this server.
@@ -44,7 +44,7 @@ def page(lives: Iterable[Live], url: str, grpc: str, version: str) -> str:
 
 def _model(versions: list[Live], url: str, grpc: str) -> str:
     live = versions[-1]
-    numbers = ", ".join(str(one.version) for one in versions)
+    numbers = ", ".join(map(str, sorted(one.version for one in versions)))
     calls = "".join(
         f"<h3>{escape(title)}</h3>{note}<pre tabindex=0><code>{escape(code)}</code></pre>"
         for title, note, code in _calls(live, url.rstrip("/"), grpc)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from shipworthy.errors import Refused
-from shipworthy.records import Signature, TensorSpec
+from shipworthy.records import Signature, Target, TensorSpec
 from shipworthy.serve.batcher import Plan
 from shipworthy.serve.catalog import Live
 from shipworthy.serve.statistics import Statistics
@@ -36,6 +36,11 @@ class _Change(msgspec.Struct):
     parameters: dict[str, str | int | float | bool] | None = None
 
 
+def platform(target: Target) -> str:
+    """What runs a model, as metadata names it."""
+    return "openvino" if target.runtime == "openvino" else "onnxruntime_onnx"
+
+
 def statistics(counted: Iterable[tuple[str, int, Statistics]]) -> dict[str, Any]:
     """What each version, by its model's name and its number, has done since it was loaded; times in ns.
 
@@ -49,17 +54,23 @@ def configuration(live: Live, plan: Plan) -> dict[str, Any]:
     batched = _is_batched(live.signature)
     config: dict[str, Any] = {
         "name": live.name,
-        "platform": "onnxruntime_onnx",
-        "backend": "onnxruntime",
+        "platform": platform(live.target),
+        "backend": live.target.runtime if live.target.runtime == "openvino" else "onnxruntime",
         "version_policy": {"specific": {"versions": [live.version]}},
         "max_batch_size": plan.max_rows if batched else 0,
         "input": [_tensor(spec, batched=batched) for spec in live.signature.inputs],
         "output": [_tensor(spec, batched=batched) for spec in live.signature.outputs],
-        "instance_group": [{"name": live.name, "kind": "KIND_CPU", "count": max(1, plan.threads)}],
+        "instance_group": [
+            {
+                "name": live.name,
+                "kind": "KIND_CPU" if live.target.device == "cpu" else "KIND_GPU",
+                "count": max(1, plan.threads),
+            }
+        ],
         "model_transaction_policy": {"decoupled": False},
         "parameters": {"bundle": {"string_value": live.bundle}} if live.bundle else {},
     }
-    if batched:
+    if batched and plan.max_rows:
         config["dynamic_batching"] = {"preferred_batch_size": [plan.max_rows], "max_queue_delay_microseconds": 0}
     return config
 

@@ -8,23 +8,30 @@ not compressed, nothing pending on the connection. Everything else (other routes
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from shipworthy.errors import Failed, ShipworthyError
-from shipworthy.protocols import Array
-from shipworthy.serve.batcher import Job
+from shipworthy.errors import Failed, Refused, ShipworthyError
+from shipworthy.protocols import Array, Arrays
+from shipworthy.serve.batcher import Order
 from shipworthy.serve.catalog import Live
-from shipworthy.serve.oip import LENGTH_HEADER, Request, read_length
+from shipworthy.serve.compression import compress
+from shipworthy.serve.oip import LENGTH_HEADER, read_length
+from shipworthy.serve.quick_tfs import QuickTfs
 from shipworthy.serve.wording import error_body, error_headers
 
 # A header that makes a request uncommon: the ordinary way reads it.
 UNCOMMON = {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"}
 HEAD_LENGTH = LENGTH_HEADER.lower().encode()
+HEAD_END = b"\r\n\r\n"
+# Heads that are remembered: a client sends the same few again and again.
+MOST_HEADS = 256
+LONGEST_HEAD = 2048
 LINES = {
     200: b"HTTP/1.1 200 OK\r\n",
     400: b"HTTP/1.1 400 Bad Request\r\n",
@@ -35,22 +42,65 @@ LINES = {
 JSON = b"content-type: application/json\r\ncontent-length: "
 OCTETS = b"content-type: application/octet-stream\r\n" + HEAD_LENGTH + b": "
 
+log = logging.getLogger(__name__)
+
+
+class Reader(Protocol):
+    """Reads and answers the requests of one protocol to one model version."""
+
+    def parse(self, body: bytes, header_length: int | None) -> Any:
+        """The request in a body: ``inputs``, ``rows``, ``priority`` and ``timeout_us``."""
+        ...
+
+    def answer(self, request: Any, outputs: Arrays) -> tuple[bytes, int | None]:
+        """The body that answers, and the bytes of JSON in it where others follow those."""
+        ...
+
+
+class Head:
+    """What the head of a common request says: who answers, and the length of the body."""
+
+    __slots__ = ("accept", "body_bytes", "json_bytes", "reader", "submit")
+
+    def __init__(self, live: Live, reader: Reader, body_bytes: int, json_bytes: int | None, accept: str) -> None:
+        self.reader = reader
+        self.submit = live.batcher.submit
+        self.body_bytes = body_bytes
+        self.json_bytes = json_bytes
+        self.accept = accept
+
 
 class Gate:
     """What all connections of one worker share: the URLs that are answered fast, the body limit, the ``date`` header."""
 
     def __init__(self, body_limit_bytes: int) -> None:
         self.body_limit_bytes = body_limit_bytes
-        self.urls: dict[bytes, Live] = {}
+        self.urls: dict[bytes, tuple[Live, Reader]] = {}
+        self.heads: dict[bytes, Head] = {}
         self.date = b""
+        self.leaving = False
         self.closed: Callable[[], None] = lambda: None
 
-    def open(self, live: Live, *, newest: bool) -> None:
-        """Answer the URLs of a loaded model version; those without a version, too, when it is the newest."""
-        name = live.name.encode()
-        self.urls[b"/v2/models/%b/versions/%d/infer" % (name, live.version)] = live
-        if newest:
-            self.urls[b"/v2/models/%b/infer" % name] = live
+    def show(self, name: str, lives: Iterable[Live], default: Live | None) -> None:
+        """Answer exactly these versions of a model from now on; ``default`` where a request names no version."""
+        self.heads.clear()
+        self.urls = {url: found for url, found in self.urls.items() if found[0].name != name}
+        shown = [(f"/versions/{live.version}", live) for live in lives]
+        for version, live in [*shown, ("", default)] if default else shown:
+            self.urls[f"/v2/models/{name}{version}/infer".encode()] = (live, live.quick)
+            self.urls[f"/v1/models/{name}{version}:predict".encode()] = (live, QuickTfs(live.signature))
+
+    def leave(self) -> None:
+        """Answer what is asked still, and close each connection with its answer."""
+        self.leaving = True
+        self.heads.clear()
+
+    def remember(self, text: bytes, head: Head) -> None:
+        """Know the head of a request by its bytes when it comes again."""
+        if len(text) <= LONGEST_HEAD:
+            if len(self.heads) >= MOST_HEADS:
+                self.heads.clear()
+            self.heads[text] = head
 
 
 class NoEvent:
@@ -60,74 +110,70 @@ class NoEvent:
         """Nothing waits."""
 
 
-class Cycle:
-    """One request in the fast lane, from its headers to its answer; uvicorn sees a cycle of its own kind."""
+class Cycle(Order):
+    """One request in the fast lane, from its head to its answer; uvicorn sees a cycle of its own kind."""
 
-    __slots__ = (
-        *("_body", "_head_length", "_job", "_live", "_protocol", "_request"),
-        *("disconnected", "keep_alive", "response_complete"),
-    )
+    __slots__ = ("disconnected", "head", "keep_alive", "protocol", "request")
 
     message_event = NoEvent()
+    response_complete = False  # the protocol lets go of a cycle that is answered
 
-    def __init__(self, protocol: FastProtocol, live: Live, head_length: str | None, *, keep_alive: bool) -> None:
-        self._protocol = protocol
-        self._live = live
-        self._head_length = head_length
-        self._body: bytes | bytearray = b""
-        self._job: Job | None = None
-        self._request: Request
+    def __init__(self, protocol: FastProtocol, head: Head, *, keep_alive: bool) -> None:
+        self.protocol = protocol
+        self.head = head
         self.keep_alive = keep_alive
-        self.disconnected = False
-        self.response_complete = False
+        self.cancelled = False
+        self.key = ()
 
-    def take(self, chunk: bytes) -> None:
-        """One more piece of the body; its length is announced and within the limit."""
-        if not self._body:
-            self._body = chunk
-        elif isinstance(self._body, bytes):
-            self._body = bytearray(self._body) + chunk
-        else:
-            self._body += chunk
-
-    def begin(self) -> None:
+    def begin(self, body: bytes) -> None:
         """The body is whole: read it and queue it."""
-        body = self._body if isinstance(self._body, bytes) else bytes(self._body)
-        self._body = b""
+        head = self.head
         try:
-            head_length = None if self._head_length is None else read_length(self._head_length, len(body))
-            self._request = request = self._live.quick.parse(body, head_length)
-            job = Job(request.inputs, request.rows, self.done, request.deadline_ns(), request.priority)
-        except ShipworthyError as error:
-            self.done(None, error)
+            self.request = request = head.reader.parse(body, head.json_bytes)
+        except Exception as error:  # noqa: BLE001  whatever it was, the caller gets an answer
+            self.done(None, _told(error))
             return
-        self._job = job
-        self._live.submit(job)
-
-    def cancel(self) -> None:
-        """The caller has gone: a batch need not hold its rows."""
-        self.disconnected = True
-        if self._job is not None:
-            self._job.cancelled = True
+        self.inputs = request.inputs
+        self.rows = request.rows
+        self.priority = request.priority
+        self.deadline_ns = request.deadline_ns() if request.timeout_us else 0
+        head.submit(self)
 
     def done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> None:
         """Answer."""
-        if self.response_complete or self.disconnected:
-            return
-        status, extra = 200, b""
+        head, protocol = self.head, self.protocol
         try:
-            if outputs is None:
-                raise error or Failed("the model gave no answer")
-            body, json_bytes = self._live.quick.answer(self._request, outputs)
-        except ShipworthyError as failure:
-            status, body, json_bytes = failure.http_status, error_body(failure), None
-            extra = error_headers(failure)
-        self.response_complete = True
+            body, json_bytes = (b"", None) if outputs is None else head.reader.answer(self.request, outputs)
+        except Exception as failure:  # noqa: BLE001  whatever it was, the caller gets an answer
+            outputs, error = None, _told(failure)
+        if outputs is None:
+            error = error or Failed("the model gave no answer")
+            protocol.answered(_failure(error, protocol.gate.date, keep_alive=self.keep_alive), self)
+            return
+        extra = b"" if self.keep_alive else b"connection: close\r\n"
+        if head.accept:
+            body, encoding = compress(body, head.accept)
+            if encoding:
+                extra += b"content-encoding: %b\r\nvary: accept-encoding\r\n" % encoding.encode()
         kind = JSON if json_bytes is None else b"%b%d\r\ncontent-length: " % (OCTETS, json_bytes)
-        if not self.keep_alive:
-            extra += b"connection: close\r\n"
-        line = LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-        self._protocol.answered(b"%b%b%b%b%d\r\n\r\n%b" % (line, self._protocol.gate.date, extra, kind, len(body), body), self)
+        data = b"%b%b%b%b%d\r\n\r\n%b" % (LINES[200], protocol.gate.date, extra, kind, len(body), body)
+        protocol.answered(data, self)
+
+
+def _told(error: Exception) -> ShipworthyError:
+    """The error as the caller is told it; one that nobody foresaw is in the log."""
+    if isinstance(error, ShipworthyError):
+        return error
+    log.error("a request could not be answered", exc_info=error)
+    return Failed("internal error: the server's log says more")
+
+
+def _failure(error: ShipworthyError, date: bytes, *, keep_alive: bool) -> bytes:
+    """The whole answer that says what is wrong."""
+    body = error_body(error)
+    extra = error_headers(error) if keep_alive else error_headers(error) + b"connection: close\r\n"
+    line = LINES.get(error.http_status) or b"HTTP/1.1 %d \r\n" % error.http_status
+    return b"%b%b%b%b%d\r\n\r\n%b" % (line, date, extra, JSON, len(body), body)
 
 
 class FastProtocol(HttpToolsProtocol):
@@ -139,9 +185,35 @@ class FastProtocol(HttpToolsProtocol):
         super().__init__(config, state, {}, loop)
         self.gate = gate
         self.idle_since = loop.time()
+        self._within = False  # the parser has begun a message and not ended it
+        self._body: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a whole request whose head is known by its bytes without the parser; all else goes through that.
+
+        What the parser says of a head depends on its bytes alone, as long as it stands between two messages; a head is
+        remembered when it was all of what came, but for the body that it announces. Saves 3 µs a request.
+        """
+        cycle = self.cycle
+        if self._within or not (cycle is None or cycle.response_complete):
+            super().data_received(data)
+            return
+        end = data.find(HEAD_END) + 4
+        head = self.gate.heads.get(data[:end])
+        if head is not None and len(data) == end + head.body_bytes:
+            if self.timeout_keep_alive_task is not None:
+                self._unset_keepalive_if_required()
+            self.cycle = cycle = Cycle(self, head, keep_alive=True)
+            cycle.begin(data[end:])
+            return
+        super().data_received(data)
+        cycle = self.cycle
+        if type(cycle) is Cycle and cycle.keep_alive and len(data) == end + cycle.head.body_bytes:
+            self.gate.remember(data[:end], cycle.head)
 
     def on_message_begin(self) -> None:
         """Start a request; what only the ordinary way needs is made there."""
+        self._within = True
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
@@ -150,12 +222,10 @@ class FastProtocol(HttpToolsProtocol):
         """Choose the lane."""
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
-            live = self.gate.urls.get(self.url)
-            if live is not None and self.parser.get_method() == b"POST":
-                fast = self._fast(live)
-                if fast is not None:
-                    self.cycle = fast  # it has what uvicorn reads of a cycle
-                    return
+            head = self._common() if self.url in self.gate.urls else None
+            if head is not None:
+                self.cycle = Cycle(self, head, keep_alive=self.parser.should_keep_alive() and not self.gate.leaving)
+                return
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects
@@ -165,31 +235,34 @@ class FastProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         if type(self.cycle) is Cycle:
-            self.cycle.take(body)
+            self._body.append(body)  # its length is announced and within the limit
         else:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""
+        self._within = False
         if type(self.cycle) is Cycle:
-            self.cycle.begin()
+            pieces, self._body = self._body, []
+            self.cycle.begin(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         else:
             super().on_message_complete()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The caller has gone."""
-        if type(self.cycle) is Cycle and not self.cycle.response_complete:
-            self.cycle.cancel()
+        """The caller has gone: a batch need not hold its rows."""
+        if type(self.cycle) is Cycle:
+            self.cycle.cancelled = True
         super().connection_lost(exc)
         self.gate.closed()
 
     def answered(self, data: bytes, cycle: Cycle) -> None:
-        """Write an answer of the fast lane, and let the connection go on."""
+        """Write an answer of the fast lane, unless the caller has gone, and let the connection go on."""
+        if self.cycle is cycle:
+            self.cycle = None
         transport = self.transport
         if transport.is_closing():
             return
         transport.write(data)
-        self.server_state.total_requests += 1
         if not cycle.keep_alive:
             transport.close()
         elif self.pipeline:
@@ -197,17 +270,23 @@ class FastProtocol(HttpToolsProtocol):
         else:
             self.idle_since = self.loop.time()
 
+    def leave(self) -> None:
+        """Close the connection with the answer that is being made; one where nothing is asked stays open for now."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
+
     def close_if_idle(self, before: float) -> None:
         """Close the connection when nothing has been asked since ``before`` (loop time) and nothing is pending."""
         cycle = self.cycle
         if self.idle_since < before and self.timeout_keep_alive_task is None and (cycle is None or cycle.response_complete):
             self.transport.close()
 
-    def _fast(self, live: Live) -> Cycle | None:
-        """The request's cycle in the fast lane; ``None`` when something about it is not common."""
-        if self.parser.get_http_version() != "1.1":
+    def _common(self) -> Head | None:
+        """What the head says, when nothing about it is uncommon."""
+        if self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
             return None
         length = head_length = None
+        accept = ""
         for name, value in self.headers:
             if name in UNCOMMON:
                 return None
@@ -215,6 +294,13 @@ class FastProtocol(HttpToolsProtocol):
                 length = value
             elif name == HEAD_LENGTH:
                 head_length = value.decode("latin-1")
+            elif name == b"accept-encoding":
+                accept = value.decode("latin-1")
         if length is None or not length.isdigit() or int(length) > self.gate.body_limit_bytes:
             return None
-        return Cycle(self, live, head_length, keep_alive=self.parser.should_keep_alive())
+        try:
+            json_bytes = read_length(head_length, int(length))
+        except Refused:
+            return None
+        live, reader = self.gate.urls[self.url]
+        return Head(live, reader, int(length), json_bytes, accept)

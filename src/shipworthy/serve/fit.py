@@ -30,21 +30,39 @@ def check(entries: Sequence[Entry], signature: Signature, words: Mapping[str, st
             found=", ".join(names)[:500] or "none",
             expected=", ".join(str(spec) for spec in signature.inputs),
         )
-    rows = {}
     for name, word, shape in entries:
-        spec = specs[name]
-        _refuse_misfit(name, word, shape, spec, words)
-        if spec.shape and spec.shape[0] is None:
-            rows[name] = shape[0]
-    if len(set(rows.values())) > 1:
+        _refuse_misfit(name, word, shape, specs[name], words)
+    return rows({name: shape for name, _, shape in entries}, signature)
+
+
+def rows(shapes: Mapping[str, tuple[int, ...]], signature: Signature) -> int:
+    """Rows lie along the first axis of every input: where that is free, all inputs have as many, and at least one.
+
+    Args:
+        shapes: of every input, by name; each fits the signature.
+        signature: what the model takes.
+
+    Returns:
+        The rows; 1 where no input has a free first dimension.
+
+    Raises:
+        Refused: the inputs differ in their rows, or there are none.
+    """
+    counts = {spec.name: shapes[spec.name][0] for spec in signature.inputs if spec.shape and spec.shape[0] is None}
+    if len(set(counts.values())) > 1:
         raise Refused(
             "the inputs differ in their number of rows",
-            found=", ".join(f"'{name}' {count}" for name, count in rows.items())[:500],
+            found=", ".join(f"'{name}' {count}" for name, count in counts.items())[:500],
             expected="the same first dimension everywhere",
         )
-    if 0 in rows.values():
-        raise Refused(f"tensor '{next(iter(rows))}' has no rows", expected="a first dimension of at least 1")
-    return next(iter(rows.values()), 1)
+    if 0 in counts.values():
+        raise Refused(f"tensor '{next(iter(counts))}' has no rows", expected="a first dimension of at least 1")
+    return next(iter(counts.values()), 1)
+
+
+def fits(shape: tuple[int, ...], spec: TensorSpec) -> bool:
+    """Whether an array of this shape is one that ``spec`` speaks of."""
+    return len(shape) == len(spec.shape) and all(n is None or n == m for n, m in zip(spec.shape, shape, strict=True))
 
 
 def wanted(names: Sequence[str], signature: Signature) -> tuple[str, ...]:
@@ -86,8 +104,7 @@ def number_a_row(signature: Signature) -> TensorSpec:
 def _refuse_misfit(name: str, word: str, shape: tuple[int, ...], spec: TensorSpec, words: Mapping[str, str]) -> None:
     if any(n < 0 for n in shape):
         raise Refused(f"tensor '{name}': a dimension is negative", found=str(list(shape))[:200], expected="0 or more")
-    fits = len(shape) == len(spec.shape) and all(n in (None, m) for n, m in zip(spec.shape, shape, strict=True))
-    if not fits or word != words[spec.dtype]:
+    if not fits(shape, spec) or word != words[spec.dtype]:
         raise Refused(
             f"tensor '{name}' does not fit the model",
             found=f"{word[:100]} {list(shape)}"[:200],

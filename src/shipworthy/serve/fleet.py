@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shipworthy.errors import NotFound, Refused
+from shipworthy.errors import NotFound, Refused, ShipworthyError
 from shipworthy.serve.catalog import Catalog
 from shipworthy.serve.letters import Change, Count
 from shipworthy.serve.source import Offer, Policy, Source
 from shipworthy.serve.statistics import Statistics
+from shipworthy.serve.wording import sentence
 
 Ask = Callable[[Any], Awaitable[Any]]
 """Asks the supervisor; raises the error that it answers with."""
@@ -96,14 +97,25 @@ class Fleet:
         if ready:
             return rows
         served = {(row["name"], row["version"]) for row in rows}
-        there = await asyncio.to_thread(lambda: {name: self._source.numbers(name) for name in self._source.names()})
-        failures = self._catalog.failures
-        for name, numbers in there.items():
-            for version in map(str, numbers):
-                if (name, version) not in served:
-                    reason = failures.get(name, "unloaded")
-                    rows.append({"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason})
+        for name, numbers in (await asyncio.to_thread(self._there)).items():
+            reason = numbers if isinstance(numbers, str) else self._catalog.failures.get(name, "unloaded")
+            versions = [""] if isinstance(numbers, str) else [str(number) for number in numbers]
+            rows += [
+                {"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason}
+                for version in versions
+                if (name, version) not in served
+            ]
         return rows
+
+    def _there(self) -> dict[str, list[int] | str]:
+        """The versions of every model that could be served, or why they cannot be looked at; in a thread."""
+        found: dict[str, list[int] | str] = {}
+        for name in self._source.names():
+            try:
+                found[name] = self._source.numbers(name)
+            except ShipworthyError as error:
+                found[name] = sentence(error)
+        return found
 
     async def _find(self, wish: Wish) -> Offer:
         offer = await asyncio.to_thread(self._source.find, wish.name, wish.policy)

@@ -18,8 +18,11 @@ from shipworthy.serve.source import Offer
 LETTER_BYTES = 64
 MOST_FDS = 1
 
-# From a worker: it answers requests; why it does not; so many connections have closed; what it has counted so far.
-READY, FAILED, CLOSED, COUNTED = b"r", b"f", b"c", b"n"
+# From a worker: it answers requests; why it does not; so many connections have closed; what it has counted so far; it was
+# told to end, and asks for one in its place.
+READY, FAILED, CLOSED, COUNTED, LEAVING = b"r", b"f", b"c", b"n", b"l"
+# To a worker: say that you are not ready, and serve on; finish what you have, and end: nothing comes after this.
+UNREADY, GO = b"u", b"g"
 # Both ways: a question, and the answer under the same number.
 ASK, REPLY = b"a", b"y"
 
@@ -51,6 +54,11 @@ class Abort:
     """Forget what was prepared, and remember why for each model named. Answer: nothing."""
 
     reasons: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Find:
+    """Look at what there is to serve. Answer: the change that leads there."""
 
 
 @dataclass(frozen=True)
@@ -103,5 +111,9 @@ def receive(control: socket.socket) -> tuple[bytes, list[int]]:
         BlockingIOError: there is none now.
         OSError: the other end has gone.
     """
-    message, descriptors, _, _ = socket.recv_fds(control, LETTER_BYTES, MOST_FDS)
+    try:
+        message, descriptors, _, _ = socket.recv_fds(control, LETTER_BYTES, MOST_FDS)
+    except ConnectionResetError:
+        # The other end closed before it had read all of ours. That is said first, and once; what it sent is still there.
+        message, descriptors, _, _ = socket.recv_fds(control, LETTER_BYTES, MOST_FDS)
     return message, list(descriptors)

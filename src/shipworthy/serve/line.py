@@ -24,6 +24,7 @@ class Line:
         control: socket.socket,
         take: Callable[[bytes, int], None],
         reply: Callable[[Any], Awaitable[Any]],
+        told: Callable[[bytes], None],
         ended: Callable[[], None],
     ) -> None:
         """Store what is to be done.
@@ -32,11 +33,13 @@ class Line:
             control: the socket to the supervisor, not blocking.
             take: gets the lane and the descriptor of a connection.
             reply: answers a question of the supervisor, or raises one of our errors.
+            told: hears of the kind of a letter that wants no answer.
             ended: called when the supervisor has gone.
         """
         self._control = control
         self._take = take
         self._answer = reply
+        self._told = told
         self._ended = ended
         self._questions: dict[int, asyncio.Future[Any]] = {}
         self._numbers = itertools.count(1)
@@ -77,24 +80,34 @@ class Line:
         task.add_done_callback(self._tasks.discard)
 
     def _hear(self) -> None:
+        """Take all that has come: libuv looks at a socket no more once the other end was closed in a hurry."""
+        while self._hear_one():
+            pass
+
+    def _hear_one(self) -> bool:
+        """Take one letter or connection; whether there may be more."""
         try:
             message, descriptors = letters.receive(self._control)
         except BlockingIOError:
-            return
+            return False
         except OSError:
             message, descriptors = b"", []
         if not message:
             asyncio.get_running_loop().remove_reader(self._control)
             self._ended()
-        elif len(message) == 1:
+            return False
+        if len(message) == 1:
             self._take(message, descriptors[0])
         else:
             self._heard(letters.read(message, descriptors))
+        return True
 
     def _heard(self, letter: Letter) -> None:
         question = self._questions.get(letter.number)
         if letter.kind == ASK:
             self.begin(self._reply(letter.number, letter.body))
+        elif letter.kind != REPLY:
+            self._told(letter.kind)
         elif question and not question.done():
             if isinstance(letter.body, ShipworthyError):
                 question.set_exception(letter.body)

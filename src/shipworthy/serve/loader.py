@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
+from shipworthy.backends.runners import load
 from shipworthy.data import made_up
 from shipworthy.errors import ShipworthyError
 from shipworthy.protocols import Runner
@@ -98,7 +98,7 @@ class Loader:
 
     def _load(self, model: ServedModel) -> Loaded:
         stamp = _stamp(model)
-        runner = OnnxRuntimeRunner(model.path, model.target)
+        runner = load(model.path, model.target)
         with contextlib.suppress(ShipworthyError):  # made-up values may be outside what the model takes
             runner.run(made_up(runner.signature, 1).inputs)
         cost = model.cost or (tune(runner) if self._measure else None)
@@ -108,9 +108,9 @@ class Loader:
         model, statistics = loaded.model, Statistics()
         made = plan(model.cost, self.cores, alone=self.alone)
         if model.most_rows is not None:
-            made = replace(made, max_rows=max(1, min(made.max_rows, model.most_rows)))
+            made = replace(made, max_rows=min(made.max_rows, model.most_rows))
         batcher = Batcher(loaded.runner, made, statistics)
-        return Live(model.name, model.version, model.bundle, loaded.runner, batcher, statistics)
+        return Live(model.name, model.version, model.bundle, loaded.runner, batcher, statistics, model.target)
 
 
 def _is_same(kept: Loaded, model: ServedModel) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -19,7 +18,7 @@ import numpy as np
 from shipworthy.errors import Failed, Refused
 from shipworthy.protocols import Array, Arrays
 from shipworthy.records import Signature, TensorSpec
-from shipworthy.serve import tensors
+from shipworthy.serve import fit, tensors
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 
@@ -28,8 +27,7 @@ M = TypeVar("M")
 _NO_DATA = msgspec.Raw()
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A request as the model takes it: arrays in the signature's dtypes, and output to whether it is wanted as bytes.
 
     ``rows`` is the first dimension, where that is free, else 1; ``timeout_us`` 0 is none, ``priority`` 0 the default.
@@ -105,17 +103,7 @@ def parse(body: bytes, header_length: int | None, signature: Signature) -> Reque
     if header_length == 0:
         return _parse_raw(body, signature)
     ask, tail = _split(body, header_length, _Ask)
-    specs = {spec.name: spec for spec in signature.inputs}
-    names = [entry.name for entry in ask.inputs]
-    if sorted(names) != sorted(specs):
-        raise Refused(
-            "the inputs are not those of the model, each once",
-            found=", ".join(names)[:500] or "none",
-            expected=", ".join(str(spec) for spec in signature.inputs),
-        )
-    for entry in ask.inputs:
-        _refuse_misfit(entry, specs[entry.name])
-    rows = _rows(ask.inputs, specs)
+    rows = fit.check([(entry.name, entry.datatype, entry.shape) for entry in ask.inputs], signature, tensors.DATATYPES)
     timeout_us, priority = (_whole(ask.parameters, key) for key in ("timeout", "priority"))
     return Request(_arrays(ask.inputs, tail), _wanted(ask, signature), ask.id, rows, timeout_us, priority)
 
@@ -247,18 +235,6 @@ def _blob_size(entry: _Tensor, left: int, *, headed: bool) -> int | None:
     return size
 
 
-def _refuse_misfit(entry: _Tensor, spec: TensorSpec) -> None:
-    _refuse_bad_shape(entry)
-    fits = len(entry.shape) == len(spec.shape) and all(n in (None, m) for n, m in zip(spec.shape, entry.shape, strict=True))
-    datatype = tensors.DATATYPES[spec.dtype]
-    if not fits or entry.datatype != datatype:
-        raise Refused(
-            f"tensor '{entry.name}' does not fit the model",
-            found=f"{entry.datatype} {list(entry.shape)}"[:200],
-            expected=f"{datatype} {describe(spec)['shape']}",
-        )
-
-
 def _refuse_bad_shape(entry: _Tensor) -> None:
     if entry.datatype not in tensors.DTYPES:
         raise Refused(
@@ -268,20 +244,6 @@ def _refuse_bad_shape(entry: _Tensor) -> None:
         raise Refused(
             f"tensor '{entry.name}': a dimension is negative", found=str(list(entry.shape))[:200], expected="0 or more"
         )
-
-
-def _rows(entries: list[_Tensor], specs: Mapping[str, TensorSpec]) -> int:
-    """Rows lie along the first axis of every input: where that is free, all inputs have as many, and at least one."""
-    rows = {entry.name: entry.shape[0] for entry in entries if entry.shape and specs[entry.name].shape[0] is None}
-    if len(set(rows.values())) > 1:
-        raise Refused(
-            "the inputs differ in their number of rows",
-            found=", ".join(f"'{name}' {count}" for name, count in rows.items())[:500],
-            expected="the same first dimension everywhere",
-        )
-    if 0 in rows.values():
-        raise Refused(f"tensor '{next(iter(rows))}' has no rows", expected="a first dimension of at least 1")
-    return next(iter(rows.values()), 1)
 
 
 def _whole(parameters: Parameters, key: str) -> int:
@@ -294,17 +256,10 @@ def _whole(parameters: Parameters, key: str) -> int:
 
 def _wanted(ask: _Ask, signature: Signature) -> dict[str, bool]:
     """The outputs to give, each with whether as bytes: what the output says wins over what the request says."""
-    known = [spec.name for spec in signature.outputs]
     default = _flag(ask.parameters, "binary_data_output", "the request", default=False)
-    if not ask.outputs:
-        return dict.fromkeys(known, default)
-    wanted: dict[str, bool] = {}
-    for output in ask.outputs:
-        if output.name not in known or output.name in wanted:
-            what = "is asked for twice" if output.name in wanted else "does not exist"
-            raise Refused(f"output '{output.name[:100]}' {what}", expected=f"each at most once of: {', '.join(known)}")
-        wanted[output.name] = _flag(output.parameters, "binary_data", f"output '{output.name}'", default=default)
-    return wanted
+    said = {output.name: output.parameters for output in ask.outputs or ()}
+    names = fit.wanted([output.name for output in ask.outputs or ()], signature)
+    return {name: _flag(said.get(name), "binary_data", f"output '{name}'", default=default) for name in names}
 
 
 def _flag(parameters: Parameters, key: str, place: str, *, default: bool) -> bool:

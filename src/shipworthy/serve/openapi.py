@@ -33,19 +33,23 @@ _BODY_ERRORS = _ERRORS | {
 }
 
 
-def document(lives: Iterable[Live], version: str) -> Plain:
+def document(defaults: Iterable[Live], lives: Iterable[Live], version: str) -> Plain:
     """The document.
 
     Args:
-        lives: every version that is served, of each model oldest first.
+        defaults: of each model, the version that answers when none is named.
+        lives: every version that is served.
         version: of this server.
     """
-    everything = list(lives)
-    newest = {live.name: live for live in everything}
     paths = _server_paths()
-    for name, live in newest.items():
-        paths |= _model_paths(live, f"/v2/models/{_quoted(name)}", f"/v1/models/{_quoted(name)}", "")
-    for live in everything:
+    for live in defaults:
+        name = _quoted(live.name)
+        paths |= _model_paths(live, f"/v2/models/{name}", f"/v1/models/{name}", "")
+        for verb in ("load", "unload"):
+            change = _post(f"{verb.capitalize()} {live.name} in all workers", live.name, _ANY, _ANY, required=False)
+            change["post"]["responses"] |= _responses(None, {"503": "too many changes wait: try again after Retry-After"})
+            paths[f"/v2/repository/models/{name}/{verb}"] = change
+    for live in lives:
         which = f"{_quoted(live.name)}/versions/{live.version}"
         paths |= _model_paths(live, f"/v2/models/{which}", f"/v1/models/{which}", f", version {live.version}")
     return {
@@ -96,6 +100,7 @@ def tfs_example(signature: Signature) -> Plain:
 
 _SERVER = "server"
 _ANY: Plain = {"type": "object"}
+_STATISTICS: Plain = {"type": "object", "properties": {"model_stats": {"type": "array"}}, "required": ["model_stats"]}
 
 
 def _server_paths() -> Plain:
@@ -105,7 +110,8 @@ def _server_paths() -> Plain:
         "/v2/health/live": _get("Whether the process answers", _SERVER, _object({"live": {"type": "boolean"}})),
         "/v2/health/ready": _get("Whether requests can be answered", _SERVER, ready, {"503": "not ready"}),
         "/v2/models": _get("The names of all models", _SERVER, _object({"models": _list(_text())})),
-        "/v2/repository/index": _post("Every version that is served", _SERVER, _ANY, _list(_ANY), required=False),
+        "/v2/models/stats": _get("What was done with every version, over all workers", _SERVER, _STATISTICS),
+        "/v2/repository/index": _post("Every version there is, and its state", _SERVER, _ANY, _list(_ANY), required=False),
         "/openapi.json": _get("This document", _SERVER, _ANY),
         "/docs": {
             "get": {
@@ -143,6 +149,7 @@ def _model_paths(live: Live, v2: str, v1: str, which: str) -> Plain:
         v2: _get(f"Metadata of {name}{which}", name, metadata, _ERRORS),
         f"{v2}/ready": _get(f"Whether {name}{which} can answer", name, ready, _ERRORS),
         f"{v2}/infer": infer,
+        f"{v2}/stats": _get(f"What was done with {name}{which}, over all workers", name, _STATISTICS, _ERRORS),
         f"{v2}/config": _get(f"Configuration of {name}{which}", name, _ANY, _ERRORS),
         **_tfs_paths(live, v1, which),
     }

@@ -1,12 +1,14 @@
 """The common request in one pass: the same messages as ``oip``, for one model, with everything known beforehand.
 
-A reader is made once for a model version. It gives ``None`` for whatever is not common (nested data, parameters in
-JSON, wrong names…), and ``oip`` then reads the request in full, or says what is wrong with it: what is refused, and
-how, stands there alone. A property test holds the two together.
+A reader is made once for a model version. Clients send the same text again and again but for the numbers in it: what
+stands around those is remembered, as bytes, and then only the numbers are read. Whatever is not common (parameters in
+JSON, wrong names…) ``oip`` reads in full, or says what is wrong with it: what is refused, and how, stands there alone.
+A property test holds the two together.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from typing import Any
@@ -15,17 +17,50 @@ import msgspec
 import numpy as np
 
 from shipworthy.protocols import Array, Arrays
-from shipworthy.records import Signature, TensorSpec
-from shipworthy.serve import oip, tensors
-from shipworthy.serve.oip import Request
+from shipworthy.records import Signature
+from shipworthy.serve import fit, oip, tensors
 
-# Heads of binary requests that are remembered: a client sends the same few again and again.
-MOST_HEADS = 256
-LONGEST_HEAD = 2048
+# Texts that are remembered, and the longest of them.
+MOST_TEXTS = 256
+LONGEST_TEXT = 2048
+
+Shapes = tuple[tuple[int, ...], ...]
+Layout = list[tuple[str, np.dtype[Any], tuple[int, ...], int, int]]
+"""Binary tensors: name, dtype, shape, count of elements, offset in the body."""
+_DATA = b'"data":'
 # How deep the first data lies: flat, or nested as the tensor.
 _OPENING = re.compile(rb'"data"\s*:\s*(\[[\[\s]*)')
 
-Layout = list[tuple[str, np.dtype[Any], tuple[int, ...], int, int]]
+
+class Form:
+    """How a request wants its answer: these outputs, all as JSON or all as bytes; texts are remembered by the shapes."""
+
+    __slots__ = ("binary", "names", "texts")
+
+    def __init__(self, names: tuple[str, ...], *, binary: bool) -> None:
+        self.names = names
+        self.binary = binary
+        self.texts: dict[Shapes, list[bytes]] = {}
+
+
+class Ask(oip.Request, frozen=True):
+    """A common request: its answer has a form."""
+
+    form: Form | None = None
+
+
+class Around:
+    """What stands around the numbers of a JSON request with one tensor."""
+
+    __slots__ = ("ask", "decode", "dtype", "name", "shape", "tail")
+
+    def __init__(self, tail: bytes, decode: Any, name: str, dtype: str, shape: tuple[int, ...], ask: Ask) -> None:
+        self.tail = tail
+        self.decode = decode
+        self.name = name
+        self.dtype = dtype
+        self.shape = shape
+        self.ask = ask
 
 
 class Quick:
@@ -36,68 +71,83 @@ class Quick:
         self._version = version
         self._signature = signature
         self._specs = {spec.name: spec for spec in signature.inputs}
-        self._decoders = {depth: _decoder(signature, depth) for depth in {1, _rank(signature)}}
-        self._heads: dict[bytes, tuple[Layout, int, dict[str, bool], int]] = {}
-        self._answers: dict[tuple[tuple[int, ...], ...], bytes] = {}
-        self._jsons = dict.fromkeys((spec.name for spec in signature.outputs), False)
-        self._bytes = dict.fromkeys(self._jsons, True)
-        self._kinds = {
-            spec.name: (np.dtype(_dtype(spec)), msgspec.json.encode(spec.name), tensors.DATATYPES[spec.dtype].encode())
-            for spec in signature.outputs
-        }
-        self._tail = b"]," + msgspec.json.encode({"model_name": name, "model_version": version})[1:]
+        self._outputs = {spec.name: spec for spec in signature.outputs}
+        self._heads: dict[bytes, tuple[Layout, int, Ask]] = {}
+        self._arounds: dict[bytes, Around] = {}
+        self._forms: dict[tuple[tuple[str, ...], bool], Form | None] = {}
 
-    def parse(self, body: bytes, header_length: int | None) -> Request:
+    def parse(self, body: bytes, header_length: int | None) -> oip.Request:
         """The request in a body; see ``oip.parse``."""
         if header_length is None:
-            return self._parse_json(body) or oip.parse(body, None, self._signature)
+            return self._parse_again(body) or self._parse_json(body) or oip.parse(body, None, self._signature)
         head = body[:header_length]
         known = self._heads.get(head)
-        if known is not None and len(body) == known[1]:
-            inputs: dict[str, Array] = {}
-            for name, dtype, shape, count, at in known[0]:
-                array = np.frombuffer(body, dtype, count, at)
-                inputs[name] = (array if array.flags.aligned else array.copy()).reshape(shape)
-            return Request(inputs, known[2], None, known[3])
-        request = oip.parse(body, header_length, self._signature)
-        self._remember(head, body, request)
-        return request
+        if known is None or len(body) != known[1]:
+            request = oip.parse(body, header_length, self._signature)
+            self._remember_head(head, body, request)
+            return request
+        inputs: dict[str, Array] = {}
+        for name, dtype, shape, count, at in known[0]:
+            array = np.frombuffer(body, dtype, count, at)
+            inputs[name] = (array if array.flags.aligned else array.copy()).reshape(shape)
+        ask = known[2]
+        return Ask(inputs, ask.outputs, None, ask.rows, 0, 0, ask.form)
 
-    def answer(self, request: Request, outputs: Arrays) -> tuple[bytes, int | None]:
+    def answer(self, request: oip.Request, outputs: Arrays) -> tuple[bytes, int | None]:
         """The body that answers; see ``oip.answer``."""
-        if request.id is None and request.outputs is self._bytes:
-            return self._answer_bytes(request, outputs)
-        if request.id is not None or (request.outputs is not self._jsons and any(request.outputs.values())):
+        form = request.form if type(request) is Ask else None
+        if form is None or request.id is not None:
             return oip.answer(request, self._name, self._version, outputs)
-        parts = []
-        for name in request.outputs:
-            array, (dtype, quoted, datatype) = outputs[name], self._kinds[name]
-            if array.dtype != dtype or dtype.kind == "O" or dtype == np.float16:
-                return oip.answer(request, self._name, self._version, outputs)
+        arrays = [outputs[name] for name in form.names]
+        shapes = tuple([array.shape for array in arrays])
+        texts = form.texts.get(shapes) or self._texts(request, form, shapes, outputs)
+        if form.binary:
+            return b"".join([texts[0], *[array.tobytes() for array in arrays]]), len(texts[0])
+        parts: list[bytes] = []
+        for text, array in zip(texts, arrays, strict=False):
             data = msgspec.json.encode(array.ravel().tolist())
             if b"null" in data:  # what JSON makes of NaN and infinity
                 return oip.answer(request, self._name, self._version, outputs)
-            shape = ",".join(map(str, array.shape)).encode()
-            parts.append(b'{"name":%b,"shape":[%b],"datatype":"%b","data":%b}' % (quoted, shape, datatype, data))
-        return b'{"outputs":[' + b",".join(parts) + self._tail, None
+            parts += (text, data)
+        parts.append(texts[-1])
+        return b"".join(parts), None
 
-    def _answer_bytes(self, request: Request, outputs: Arrays) -> tuple[bytes, int | None]:
-        """All outputs as bytes: the JSON before them depends on their shapes alone."""
-        arrays = [outputs[name] for name in request.outputs]
-        shapes = tuple(array.shape for array in arrays)
-        head = self._answers.get(shapes)
-        if head is not None:
-            return head + b"".join([array.tobytes() for array in arrays]), len(head)
-        body, length = oip.answer(request, self._name, self._version, outputs)
-        if length is not None and all(array.dtype.kind not in "OU" for array in arrays):
-            if len(self._answers) >= MOST_HEADS:
-                self._answers.clear()
-            self._answers[shapes] = body[:length]
-        return body, length
+    def _texts(self, request: oip.Request, form: Form, shapes: Shapes, outputs: Arrays) -> list[bytes]:
+        """What stands before each output's numbers, and after the last; of bytes, the JSON before them all."""
+        if form.binary:
+            body, length = oip.answer(request, self._name, self._version, outputs)
+            texts = [body[:length]]
+        else:
+            texts, before = [], b'{"outputs":[{"name":'
+            for name, shape in zip(form.names, shapes, strict=True):
+                datatype = tensors.DATATYPES[self._outputs[name].dtype].encode()
+                quoted, sizes = msgspec.json.encode(name), ",".join(map(str, shape)).encode()
+                texts.append(b'%b%b,"shape":[%b],"datatype":"%b","data":' % (before, quoted, sizes, datatype))
+                before = b'},{"name":'
+            texts.append(b"}]," + msgspec.json.encode({"model_name": self._name, "model_version": self._version})[1:])
+        _keep(form.texts, shapes, texts)
+        return texts
 
-    def _parse_json(self, body: bytes) -> Request | None:
+    def _parse_again(self, body: bytes) -> Ask | None:
+        """A request whose text around its numbers is known. Saves 5 µs a request of 64 numbers."""
+        start = body.find(b"[", body.find(_DATA))
+        around = self._arounds.get(body[:start]) if 0 < start <= LONGEST_TEXT else None
+        if around is None or not body.endswith(around.tail):
+            return None
+        try:
+            values = around.decode(memoryview(body)[start : len(body) - len(around.tail)])
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        array = tensors.from_lists(values, around.dtype, around.shape)
+        if array is None:
+            return None
+        ask = around.ask
+        return Ask({around.name: array}, ask.outputs, None, ask.rows, 0, 0, ask.form)
+
+    def _parse_json(self, body: bytes) -> Ask | None:
         opening = _OPENING.search(body)
-        decoder = self._decoders.get(opening[1].count(b"[")) if opening else None
+        depth = opening[1].count(b"[") if opening else 0
+        decoder = self._decoders.get(depth)
         if decoder is None:
             return None
         try:
@@ -106,75 +156,113 @@ class Quick:
             return None
         if ask.parameters is not None or len(ask.inputs) != len(self._specs):
             return None
-        wanted = self._wanted(ask.outputs) if ask.outputs else self._jsons
+        wanted = self._wanted(ask.outputs)
         if wanted is None:
             return None
         inputs: dict[str, Array] = {}
         rows = None
         for entry in ask.inputs:
             spec = self._specs.get(entry.name)
-            if spec is None or entry.parameters is not None or not _fits(entry, spec):
+            if spec is None or entry.parameters is not None or entry.datatype != tensors.DATATYPES[spec.dtype]:
                 return None
-            try:
-                with np.errstate(over="raise"):
-                    array = np.array(entry.data, dtype=spec.dtype)
-                if array.ndim > 1 and array.shape != entry.shape:
-                    return None
-                inputs[entry.name] = array.reshape(entry.shape)
-            except (ValueError, OverflowError, FloatingPointError):
+            if not fit.fits(entry.shape, spec) or min(entry.shape, default=0) < 0:
                 return None
+            array = tensors.from_lists(entry.data, spec.dtype, entry.shape)
+            if array is None:
+                return None
+            inputs[entry.name] = array
             if spec.shape and spec.shape[0] is None:
                 if entry.shape[0] == 0 or (rows is not None and rows != entry.shape[0]):
                     return None
                 rows = entry.shape[0]
         if len(inputs) != len(self._specs):
             return None
-        return Request(inputs, wanted, ask.id, 1 if rows is None else rows)
+        request = Ask(inputs, wanted, ask.id, 1 if rows is None else rows, 0, 0, self._form(wanted))
+        if len(inputs) == 1 and ask.id is None:
+            self._remember_around(body, ask.inputs[0], depth, request)
+        return request
 
-    def _wanted(self, outputs: list[Any]) -> dict[str, bool] | None:
+    def _wanted(self, outputs: list[Any] | None) -> dict[str, bool] | None:
         """The outputs asked for as JSON; ``None`` when there is more to it."""
-        wanted = {one.name: False for one in outputs if one.parameters is None and one.name in self._jsons}
+        if not outputs:
+            return dict.fromkeys(self._outputs, False)
+        wanted = {one.name: False for one in outputs if one.parameters is None and one.name in self._outputs}
         return wanted if len(wanted) == len(outputs) else None
 
-    def _remember(self, head: bytes, body: bytes, request: Request) -> None:
+    def _form(self, wanted: dict[str, bool]) -> Form | None:
+        """The form of an answer; ``None`` when some outputs go as JSON and some as bytes, or one is no plain number."""
+        names, binary = tuple(wanted), any(wanted.values())
+        if binary and not all(wanted.values()):
+            return None
+        if (names, binary) not in self._forms:
+            dtypes = {self._outputs[name].dtype for name in names}
+            plain = not dtypes & ({"str"} if binary else {"str", "float16"})
+            _keep(self._forms, (names, binary), Form(names, binary=binary) if plain else None)
+        return self._forms[names, binary]
+
+    def _remember_around(self, body: bytes, entry: Any, depth: int, request: Ask) -> None:
+        """Keep what stands around the numbers of a request that was read, so that the next one is read at a glance.
+
+        That its data stands there, and nowhere else, is tried with another value in its place.
+        """
+        start = body.find(b"[", body.find(_DATA))
+        end = body.find(b"]" * depth, start) + depth
+        before, tail = body[:start], body[end:]
+        if max(len(before), len(tail)) > LONGEST_TEXT:
+            return
+        try:
+            if msgspec.json.decode(before + b"null" + tail)["inputs"][0]["data"] is not None:
+                return
+        except (msgspec.MsgspecError, LookupError, TypeError):
+            return
+        dtype = self._specs[entry.name].dtype
+        decoder = msgspec.json.Decoder(_lists(dtype, depth))
+        ask = Ask({}, request.outputs, None, request.rows, 0, 0, request.form)
+        _keep(self._arounds, before, Around(tail, decoder.decode, entry.name, dtype, entry.shape, ask))
+
+    def _remember_head(self, head: bytes, body: bytes, request: oip.Request) -> None:
         """Keep the layout of a well-formed binary request without an id, so that the next one is read at a glance."""
-        if not head or len(head) > LONGEST_HEAD or request.id is not None or request.timeout_us or request.priority:
+        if not head or len(head) > LONGEST_TEXT or request.id is not None or request.timeout_us or request.priority:
             return
         ask = msgspec.json.decode(head)
         layout: Layout = []
         at = len(head)
         for entry in ask["inputs"]:
             size = (entry.get("parameters") or {}).get("binary_data_size")
-            dtype = np.dtype(_dtype(self._specs[entry["name"]]))
-            if size is None or dtype.kind in "Ob":  # JSON beside bytes, or bytes that are looked into
+            dtype = self._specs[entry["name"]].dtype
+            if size is None or dtype in {"str", "bool"}:  # JSON beside bytes, or bytes that are looked into
                 return
-            layout.append((entry["name"], dtype, tuple(entry["shape"]), math.prod(entry["shape"]), at))
+            layout.append((entry["name"], np.dtype(dtype), tuple(entry["shape"]), math.prod(entry["shape"]), at))
             at += size
-        if len(self._heads) >= MOST_HEADS:
-            self._heads.clear()
-        wanted = self._bytes if list(request.outputs.items()) == list(self._bytes.items()) else request.outputs
-        self._heads[head] = (layout, len(body), wanted, request.rows)
+        wanted = request.outputs
+        _keep(self._heads, head, (layout, len(body), Ask({}, wanted, None, request.rows, 0, 0, self._form(wanted))))
+
+    @functools.cached_property
+    def _decoders(self) -> dict[int, msgspec.json.Decoder[Any]]:
+        """Decoders by how deep the data lies, for inputs that are all of one kind of number."""
+        ranks, dtypes = {len(spec.shape) for spec in self._signature.inputs}, {spec.dtype for spec in self._signature.inputs}
+        if len({np.dtype(dtype).kind for dtype in dtypes}) != 1 or dtypes & {"str", "float16"}:
+            return {}
+        deepest, dtype = max(1, *ranks) if len(ranks) == 1 else 1, dtypes.pop()
+        return {depth: _decoder(_lists(dtype, depth)) for depth in {1, deepest}}
 
 
-def _dtype(spec: TensorSpec) -> str:
-    return "object" if spec.dtype == "str" else spec.dtype
+def _keep(known: dict[Any, Any], key: Any, value: Any) -> None:
+    """Remember, within bounds."""
+    if len(known) >= MOST_TEXTS:
+        known.clear()
+    known[key] = value
 
 
-def _rank(signature: Signature) -> int:
-    """How deep nested data lies; 1 when the inputs differ in that."""
-    ranks = {len(spec.shape) for spec in signature.inputs}
-    return max(1, ranks.pop()) if len(ranks) == 1 else 1
-
-
-def _decoder(signature: Signature, depth: int) -> msgspec.json.Decoder[Any] | None:
-    """A decoder whose tensors hold lists of the one kind that all inputs are of; ``None`` when they are of several."""
-    kinds = {"f": float, "i": int, "u": int, "b": bool}
-    found = {np.dtype(_dtype(spec)).kind for spec in signature.inputs}
-    if len(found) != 1 or not found <= kinds.keys() or any(spec.dtype == "float16" for spec in signature.inputs):
-        return None
-    values: Any = kinds[found.pop()]
+def _lists(dtype: str, depth: int) -> Any:
+    values: Any = {"f": float, "i": int, "u": int, "b": bool}[np.dtype(dtype).kind]
     for _ in range(depth):
         values = list[values]
+    return values
+
+
+def _decoder(values: Any) -> msgspec.json.Decoder[Any]:
+    """A decoder of requests whose tensors hold such lists."""
     shape: Any = tuple[int, ...]
     parameters: Any = ("parameters", Any, None)
     tensor: Any = msgspec.defstruct(
@@ -185,15 +273,3 @@ def _decoder(signature: Signature, depth: int) -> msgspec.json.Decoder[Any] | No
     outputs: Any = list[wanted] | None
     fields = [("inputs", list[tensor]), ("id", text, None), parameters, ("outputs", outputs, None)]
     return msgspec.json.Decoder(msgspec.defstruct("Ask", fields))
-
-
-def _fits(entry: Any, spec: TensorSpec) -> bool:
-    if entry.datatype != tensors.DATATYPES[spec.dtype] or len(entry.shape) != len(spec.shape):
-        return False
-    count = 1
-    for n, wanted in zip(entry.shape, spec.shape, strict=True):
-        if n < 0 or (wanted is not None and wanted != n):
-            return False
-        count *= n
-    # Nested data shows its shape when it is an array.
-    return bool(entry.data) and (isinstance(entry.data[0], list) or len(entry.data) == count)

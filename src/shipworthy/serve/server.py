@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import logging
@@ -10,6 +11,7 @@ import socket
 from collections.abc import Callable
 
 from shipworthy.errors import Refused
+from shipworthy.serve import handover
 from shipworthy.serve.source import Source
 from shipworthy.serve.supervisor import Supervisor
 from shipworthy.serve.worker import GRPC, HTTP, Work
@@ -42,7 +44,9 @@ def run(
     offers = [source.find(name) for name in source.names()]
     if not offers:
         raise Refused("there is nothing to serve", expected="at least one model", next="name one that is there")
-    with bind(settings.host, settings.port) as http, bind(settings.host, settings.grpc_port) as grpc:
+    with contextlib.ExitStack() as stack:
+        sockets = handover.inherited() or [bind(settings.host, port) for port in (settings.port, settings.grpc_port)]
+        http, grpc = (stack.enter_context(one) for one in sockets)
         host = http.getsockname()[0]
         if not ipaddress.ip_address(host).is_loopback:
             log.warning("other machines can reach this server, and it asks nobody for a key (host %s)", host)
@@ -51,6 +55,7 @@ def run(
             for listener in (http, grpc):  # only now: until they listen, callers are refused, not kept waiting
                 _listen(listener, settings)
             announce(f"http://{_address(http)}", _address(grpc))
+            handover.say_ready()
 
         work = Work(offers, source, settings, len(os.sched_getaffinity(0)), grpc.getsockname()[1])
         Supervisor(work, {HTTP: http, GRPC: grpc}, ready).run(stop_on_eof=stop_on_eof)

@@ -21,7 +21,7 @@ class ServedModel:
     """What to serve: a model's file under a name and a version; ``bundle`` is the digest of the bundle it lies in.
 
     ``cost`` is what evidence says of a run; ``None``: it is measured when the model is loaded. ``most_rows`` bounds a
-    batch where its owner has said so.
+    batch where its owner has said so; 0: a request is run as it came, neither with others nor in parts.
     """
 
     name: str

@@ -1,8 +1,11 @@
 """The process that owns the sockets: it accepts, hands each connection to the least loaded worker, and keeps workers alive.
 
-Workers are forked, so that they share what was imported. The listening socket outlives every worker: while one is
+Workers are forked, so that they share what was imported. The listening sockets outlive every worker: while one is
 replaced, connections wait in the kernel's queue or go to the others. What concerns all workers (models loaded and
 unloaded, what was counted) goes through here as well: a worker asks, all reply.
+
+SIGTERM and SIGINT: answer what was asked, and end. SIGHUP: look again at what there is to serve. SIGUSR2: start this
+command anew, hand the sockets over, and end when that answers.
 """
 
 from __future__ import annotations
@@ -23,58 +26,37 @@ from typing import Any
 
 from shipworthy.errors import Failed, ShipworthyError, Unavailable
 from shipworthy.serve import changes, letters, worker
-from shipworthy.serve.letters import ASK, CLOSED, COUNTED, READY, REPLY, Change, Letter
-from shipworthy.serve.rounds import Rounds
-from shipworthy.serve.statistics import Counts, total
+from shipworthy.serve.crew import SIGNALS, Child, Crew
+from shipworthy.serve.handover import Successor
+from shipworthy.serve.letters import ASK, CLOSED, COUNTED, FAILED, LEAVING, READY, REPLY, UNREADY, Change, Letter
+from shipworthy.serve.rounds import Rounds, Steps
 from shipworthy.serve.worker import STOP_SECONDS, Work
 
 ACCEPTS_A_TURN = 64
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 PATIENCE_SECONDS = 5.0
-LEAST_WAIT_SECONDS = 0.05
-MOST_WAIT_SECONDS = 10.0
-QUICK_DEATH_SECONDS = 10.0
 MOST_CHANGES = 16
 
 log = logging.getLogger(__name__)
 
 
-class Child:
-    """A worker as the supervisor sees it."""
-
-    def __init__(self, pid: int, control: socket.socket, generation: int) -> None:
-        self.pid = pid
-        self.control = control
-        self.generation = generation
-        self.connections = 0
-        self.ready = False
-        self.born = time.monotonic()
-        self.counted: Counts = {}
-
-    def ask(self, number: int, body: Any) -> None:
-        """Send a question; see ``rounds.Asked``."""
-        letters.post(self.control, ASK, number, body)
-
-
 class Supervisor:
-    """Runs workers over the listening sockets, each with the tag of its lane, until SIGTERM or SIGINT."""
+    """Runs workers over the listening sockets, each with the tag of its lane, until it is told to end."""
 
     def __init__(self, work: Work, listeners: Mapping[bytes, socket.socket], announce: Callable[[], None]) -> None:
         self._work = work
         self._listeners = listeners
         self._tags = {listener: tag for tag, listener in listeners.items()}
         self._announce = announce
-        self._children: dict[socket.socket, Child] = {}
         self._selector = selectors.DefaultSelector()
+        self._crew = Crew(self._selector, self._begin_child)
         self._accepting = False
-        self._stopping = False
-        self._wait = LEAST_WAIT_SECONDS
-        self._restart_at: list[float] = []
+        self._stop_at: float | None = None
+        self._successor: Successor | None = None
+        # Accepted when no worker could take it; nothing more is accepted before it is handed over.
+        self._homeless: list[tuple[Any, socket.socket]] = []
         self._rounds = Rounds()
-        # The change under way is the first; each with the worker that asked, and the number of its question.
-        self._changes: deque[tuple[Child, int, Change]] = deque()
-        self._generation = 0
-        self._counted: Counts = {}
+        # The change under way is the first; each with what hears of its result.
+        self._changes: deque[tuple[Steps, Callable[[Any], None]]] = deque()
 
     def run(self, *, stop_on_eof: bool = False) -> None:
         """Serve; returns after a signal, when all that was asked is answered.
@@ -86,22 +68,18 @@ class Supervisor:
         woken, waker = socket.socketpair()
         for end in (woken, waker):
             end.setblocking(False)
-        old = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        old = {number: signal.signal(number, lambda *_: None) for number in SIGNALS}
         old_waker = signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         self._selector.register(woken, selectors.EVENT_READ)
         if stop_on_eof:
             with contextlib.suppress(PermissionError):  # a file or /dev/null: it tells nothing of a parent
                 self._selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
         try:
-            light = self._start_first()
-            if not self._stopping:
-                for _ in range(self._count(light=light) - 1):
-                    self._start()
-                self._announce()
-            while not self._stopping:
+            self._start(woken)
+            while self._stop_at is None or time.monotonic() < self._stop_at:
                 self._turn(woken)
         finally:
-            self._end()
+            self._end(woken)
             signal.set_wakeup_fd(old_waker)
             for number, handler in old.items():
                 signal.signal(number, handler)
@@ -109,82 +87,101 @@ class Supervisor:
             woken.close()
             waker.close()
 
-    def _count(self, *, light: bool) -> int:
-        return self._work.settings.workers or (self._work.cores if light else 1)
-
-    def _on_signal(self, *_: object) -> None:
-        self._stopping = True
-
-    def _start_first(self) -> bool:
+    def _start(self, woken: socket.socket) -> None:
         """Start a worker and wait for it: it says whether the models are light, or why they cannot be loaded."""
         gc.collect()
         gc.freeze()  # what is imported is for ever: a collection in a worker need not copy those pages
         workers = self._work.settings.workers
         self._work = replace(self._work, alone=workers == 1 if workers else None)
-        child = self._start()
-        while not self._stopping:
-            for key, _ in self._selector.select(1.0):
-                if key.fileobj is child.control:
-                    letter = self._hear(child)
+        first = self._crew.start()
+        while not first.ready and self._stop_at is None:
+            for key, _ in self._selector.select():
+                if key.fileobj is first.control:
+                    letter = self._hear(first)
+                    if letter is None and first.dead:
+                        raise Failed("the server's worker died before it answered", next="run it again with --debug")
+                    if letter and letter.kind == FAILED:
+                        raise letter.body
                     if letter and letter.kind == READY:
-                        light = letter.number == 1
-                        self._work = replace(self._work, offers=letter.body, alone=self._count(light=light) == 1)
-                        return light
-                    raise self._why(letter)
-                if key.fileobj == sys.stdin.fileno() and not os.read(sys.stdin.fileno(), 4096):
-                    self._stopping = True
-        return True
+                        alone = letter.number == 0 if self._work.alone is None else self._work.alone
+                        self._work = replace(self._work, offers=letter.body, alone=alone)
+                else:
+                    self._wake(key.fileobj, woken)
+        for _ in range(self._count() - 1 if first.ready else 0):
+            self._crew.start()
+        if first.ready:
+            self._announce()
 
-    def _why(self, letter: Letter | None) -> ShipworthyError:
-        if letter and isinstance(letter.body, ShipworthyError):
-            return letter.body
-        return Failed("the server's worker died before it answered", next="run it again with --debug; the log says more")
+    def _count(self) -> int:
+        return 1 if self._work.alone else self._work.settings.workers or self._work.cores
 
-    def _start(self) -> Child:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        # A signal between the fork and the child's own handlers would be taken for the supervisor's, and lost.
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        pid = os.fork()
-        if pid == 0:
-            signal.set_wakeup_fd(-1)
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            for listener in self._tags:
-                listener.close()
-            ours.close()
-            for other in self._children:
-                other.close()
-            worker.run(self._work, theirs)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        theirs.close()
-        ours.setblocking(False)
-        child = self._children[ours] = Child(pid, ours, self._generation)
-        self._selector.register(ours, selectors.EVENT_READ)
-        return child
+    def _begin_child(self, control: socket.socket) -> None:
+        for listener in self._tags:
+            listener.close()
+        worker.run(self._work, control)
+
+    # ---------------------------------------------------------------- what happens
 
     def _turn(self, woken: socket.socket) -> None:
         now = time.monotonic()
-        due = [at for at in self._restart_at if at <= now]
-        for at in due:
-            self._restart_at.remove(at)
-            self._start()
+        if self._stop_at is None:
+            self._crew.start_those_due(now)
         self._rounds.expire(now)
+        self._homeless = [one for one in self._homeless if not self._hand_over(*one)]
         self._accept_if_anybody_is_ready()
-        due = [*self._restart_at, *filter(None, [self._rounds.next_deadline()])]
+        soon = now + 0.01 if self._homeless else None
+        due = [at for at in (soon, self._crew.next_due(), self._rounds.next_deadline(), self._stop_at) if at is not None]
         for key, _ in self._selector.select(max(0.0, min(due) - now) if due else None):
+            child = self._crew.by_control(key.fileobj)
             if key.fileobj in self._tags:
                 self._accept(key.fileobj)
-            elif key.fileobj is woken:
-                woken.recv(4096)
-            elif isinstance(key.fileobj, int):
-                self._stopping = not os.read(key.fileobj, 4096)
-            elif key.fileobj in self._children:
-                self._hear(self._children[key.fileobj])
+            elif child:
+                self._hear(child)
+            else:
+                self._wake(key.fileobj, woken)
+
+    def _wake(self, woken_by: Any, woken: socket.socket) -> None:
+        """A signal has come, standard input has ended, or a successor has said something."""
+        if woken_by is woken:
+            for number in woken.recv(4096):
+                self._on_signal(number)
+        elif self._successor and woken_by == self._successor.said:
+            self._selector.unregister(woken_by)
+            if self._successor.is_ready():
+                self._stop()
+            else:
+                log.error("the new server ended before it answered; this one serves on")
+            self._successor = None
+        elif isinstance(woken_by, int) and not os.read(woken_by, 4096):
+            self._selector.unregister(woken_by)
+            self._stop()
+
+    def _on_signal(self, number: int) -> None:
+        if number in {signal.SIGTERM, signal.SIGINT}:
+            self._stop()
+        elif number == signal.SIGHUP and self._crew.ready():
+            steps = changes.reload(self._crew.ready()[0], self._crew.ready, self._adopt)
+            self._begin_change(steps, _log)
+        elif number == signal.SIGUSR2 and self._successor is None and self._stop_at is None:
+            try:
+                self._successor = Successor(self._listeners)
+            except Failed as error:
+                log.error("%s", error)  # noqa: TRY400  it says all
+            else:
+                self._selector.register(self._successor.said, selectors.EVENT_READ)
+
+    def _stop(self) -> None:
+        """Say everywhere that this server is not ready, and end after the drain delay; told twice, end now."""
+        delay = self._work.settings.drain_delay_seconds if self._stop_at is None else 0.0
+        self._stop_at = time.monotonic() + delay
+        for child in self._crew.everybody():
+            child.tell(UNREADY)
+
+    # ---------------------------------------------------------------- connections
 
     def _accept_if_anybody_is_ready(self) -> None:
         """While no worker is, connections wait in the kernel's queue."""
-        ready = any(child.ready for child in self._children.values())
+        ready = bool(self._crew.ready())
         if ready != self._accepting:
             self._accepting = ready
             for listener in self._tags:
@@ -193,23 +190,30 @@ class Supervisor:
                 else:
                     self._selector.unregister(listener)
 
-    def _accept(self, listener: socket.socket) -> None:
+    def _accept(self, listener: Any, most: int = ACCEPTS_A_TURN) -> None:
         """Accept what waits; each connection goes to the worker with the fewest."""
-        for _ in range(ACCEPTS_A_TURN):
+        while most and not self._homeless and self._crew.ready():
+            most -= 1
             try:
                 connection, _ = listener.accept()
             except OSError:  # nobody waits any more, or there are too many open files: the kernel keeps the others
                 return
-            with connection:
-                for child in sorted(self._children.values(), key=lambda one: one.connections):
-                    if not child.ready:
-                        continue
-                    try:
-                        socket.send_fds(child.control, [self._tags[listener]], [connection.fileno()])
-                    except OSError:
-                        continue
-                    child.connections += 1
-                    break
+            if not self._hand_over(listener, connection):
+                self._homeless.append((listener, connection))
+
+    def _hand_over(self, listener: Any, connection: socket.socket) -> bool:
+        """Give a connection to a worker; whether one took it."""
+        for child in sorted(self._crew.ready(), key=lambda one: one.connections):
+            try:
+                socket.send_fds(child.control, [self._tags[listener]], [connection.fileno()])
+            except OSError:  # it has died, or its socket is full
+                continue
+            child.connections += 1
+            connection.close()
+            return True
+        return False
+
+    # ---------------------------------------------------------------- letters
 
     def _hear(self, child: Child) -> Letter | None:
         """One letter of a worker; at its end the worker has died, and is replaced."""
@@ -220,17 +224,18 @@ class Supervisor:
         except OSError:
             message, descriptors = b"", []
         if not message:
-            self._bury(child)
+            self._crew.bury(child)
+            self._rounds.lost(child, time.monotonic())
             return None
         letter = letters.read(message, descriptors)
         if letter.kind == CLOSED:
             child.connections -= letter.number
         elif letter.kind == READY:
-            child.ready = child.generation == self._generation
-            if not child.ready:  # models were changed while it started
-                self._replace(child)
+            self._crew.is_ready(child)
         elif letter.kind == COUNTED:
             child.counted = letter.body
+        elif letter.kind == LEAVING:
+            self._crew.replace(child)
         elif letter.kind == REPLY:
             self._rounds.heard(letter.number, letter.body, time.monotonic())
         elif letter.kind == ASK:
@@ -239,82 +244,71 @@ class Supervisor:
 
     def _asked(self, child: Child, letter: Letter) -> None:
         """A worker asks for what concerns all."""
-        if not isinstance(letter.body, Change):
-            steps = changes.count(self._ready(), lambda one: one.counted, self._counted)
-            self._rounds.begin(steps, lambda counts: self._reply(child, letter.number, counts), time.monotonic())
-        elif len(self._changes) > MOST_CHANGES:
-            busy = f"{MOST_CHANGES} requests to load or unload models wait"
-            self._reply(child, letter.number, Unavailable("the server is busy", found=busy, next="try again"))
+        if isinstance(letter.body, Change):
+            steps = changes.change(child, letter.body, self._crew.ready, self._adopt)
+            self._begin_change(steps, lambda error: child.tell(REPLY, letter.number, error))
         else:
-            self._changes.append((child, letter.number, letter.body))
-            if len(self._changes) == 1:
-                self._change()
+            steps = changes.count(self._crew.ready(), lambda one: one.counted, self._crew.counted)
+            self._rounds.begin(steps, lambda counts: child.tell(REPLY, letter.number, counts), time.monotonic())
 
-    def _change(self) -> None:
-        """Begin the change that is first in the queue."""
-        child, number, wanted = self._changes[0]
+    def _begin_change(self, steps: Steps, done: Callable[[Any], None]) -> None:
+        """Make a change when those before it are made."""
+        if len(self._changes) > MOST_CHANGES:
+            done(Unavailable("the server is busy", found=f"{MOST_CHANGES} changes of models wait", next="try again"))
+            return
+        self._changes.append((steps, done))
+        if len(self._changes) == 1:
+            self._next_change()
 
-        def done(error: ShipworthyError | None) -> None:
-            self._reply(child, number, error)
+    def _next_change(self) -> None:
+        steps, done = self._changes[0]
+
+        def made(result: ShipworthyError | None) -> None:
+            done(result)
             self._changes.popleft()
             if self._changes:
-                self._change()
+                self._next_change()
 
-        self._rounds.begin(changes.change(child, wanted, self._ready, self._adopt), done, time.monotonic())
+        self._rounds.begin(steps, made, time.monotonic())
 
     def _adopt(self, change: Change, able: tuple[Child, ...]) -> None:
-        """From now on this is what is served; workers that have not loaded it are replaced."""
+        """From now on this is what is served, by workers that start later, too."""
         new = {offer.name: offer for offer in change.offers}
         kept = [offer for offer in self._work.offers if offer.name not in new and offer.name not in change.gone]
         self._work = replace(self._work, offers=(*kept, *new.values()))
-        self._counted = {key: value for key, value in self._counted.items() if key[0] not in change.gone}
-        self._generation += 1
-        for child in list(self._children.values()):
-            if child in able:
-                child.generation = self._generation
-            elif child.ready:
-                self._replace(child)
+        self._crew.forget(change.gone)
+        self._crew.adopt(able)
 
-    def _ready(self) -> tuple[Child, ...]:
-        return tuple(child for child in self._children.values() if child.ready)
+    # ---------------------------------------------------------------- the end
 
-    def _reply(self, child: Child, number: int, body: Any) -> None:
-        with contextlib.suppress(OSError):  # who asked has died
-            letters.post(child.control, REPLY, number, body)
-
-    def _replace(self, child: Child) -> None:
-        """Let a worker finish what it has, and end; another starts when it has."""
-        child.ready = False
-        os.kill(child.pid, signal.SIGTERM)
-
-    def _bury(self, child: Child) -> None:
-        self._selector.unregister(child.control)
-        child.control.close()
-        del self._children[child.control]
-        _, status = os.waitpid(child.pid, 0)
-        self._rounds.lost(child, time.monotonic())
-        self._counted = total([self._counted, child.counted])
-        if self._stopping:
-            return
-        lived = time.monotonic() - child.born
-        self._wait = min(MOST_WAIT_SECONDS, 2 * self._wait) if lived < QUICK_DEATH_SECONDS else LEAST_WAIT_SECONDS
-        log.warning("worker %d ended (%s); another starts in %.2f s", child.pid, _how(status), self._wait)
-        self._restart_at.append(time.monotonic() + self._wait)
-
-    def _end(self) -> None:
-        """Stop accepting, let the workers finish, and see them off."""
+    def _end(self, woken: socket.socket) -> None:
+        """Accept what waits still, let the workers finish, and see them off; told again, or too late, kill them."""
         for listener in self._tags:
+            self._accept(listener, most=1 << 16)
             listener.close()
-        for child in self._children.values():
-            os.kill(child.pid, signal.SIGTERM)
+        children = self._crew.everybody()
+        for child in children:
+            self._crew.see_off(child)
             child.control.close()
+            os.kill(child.pid, signal.SIGTERM)  # one that loads models still hears nothing else
         deadline = time.monotonic() + STOP_SECONDS + PATIENCE_SECONDS
-        for child in self._children.values():
+        for child in children:
             while os.waitpid(child.pid, os.WNOHANG) == (0, 0):
-                if time.monotonic() > deadline:
+                hurry = _told(woken, {signal.SIGTERM, signal.SIGINT})
+                if hurry or time.monotonic() > deadline:
+                    deadline = 0.0
                     os.kill(child.pid, signal.SIGKILL)
                 time.sleep(0.005)
 
 
-def _how(status: int) -> str:
-    return f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else f"exit code {os.WEXITSTATUS(status)}"
+def _log(error: ShipworthyError | None) -> None:
+    if error:
+        log.error("what is served was not changed: %s", error)
+
+
+def _told(woken: socket.socket, numbers: set[signal.Signals]) -> bool:
+    """Whether one of the signals has come meanwhile."""
+    try:
+        return any(number in numbers for number in woken.recv(4096))
+    except BlockingIOError:
+        return False

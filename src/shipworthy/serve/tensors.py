@@ -7,6 +7,7 @@ Pure. Bytes are little-endian, row-major, without padding; BOOL is one byte, 0 o
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 import struct
@@ -36,6 +37,8 @@ DATATYPES = {
 DTYPES = {datatype: dtype for dtype, datatype in DATATYPES.items()}
 
 _LENGTH = struct.Struct("<I")
+# Standard sizes ("=") are range-checked; native floats are not.
+_CODES = dict(zip(DATATYPES, "?BHIQbhiqefd", strict=False))
 _OPENING = re.compile(rb"[ \t\r\n\[]*")
 
 
@@ -80,6 +83,28 @@ def from_json(name: str, datatype: str, shape: tuple[int, ...], data: memoryview
     if array.dtype.kind == "f" and np.isinf(array).any():
         raise Refused(f"tensor '{name}': a value is too large for {datatype}", expected=_EXPECTED[datatype])
     return _shaped(name, array, shape)
+
+
+def from_lists(values: list[Any], dtype: str, shape: tuple[int, ...]) -> Array | None:
+    """The array of ``shape`` of numbers in lists, flat or nested as the shape; read-only.
+
+    ``None`` when they are not so many, when one is out of the dtype's range, or when there are none. For an image that
+    is twice as fast as ``np.array``, which looks at the type of each number.
+    """
+    if values and type(values[0]) is list:
+        if len(values) != shape[0]:
+            return None
+        for n in shape[1:]:
+            if set(map(len, values)) != {n}:
+                return None
+            values = list(itertools.chain.from_iterable(values))
+    if not values or len(values) != math.prod(shape):
+        return None
+    try:
+        data = struct.pack(f"={len(values)}{_CODES[dtype]}", *values)
+    except (struct.error, OverflowError):
+        return None
+    return np.frombuffer(data, dtype).reshape(shape)
 
 
 def from_blob(name: str, datatype: str, shape: tuple[int, ...], blob: memoryview) -> Array:

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 from urllib.parse import unquote
 
 import msgspec
@@ -22,6 +22,7 @@ from msgspec import UNSET
 from shipworthy.errors import Failed, Refused
 from shipworthy.protocols import Array, Arrays
 from shipworthy.records import Signature, TensorSpec
+from shipworthy.serve import fit, tensors
 from shipworthy.serve.tfs_messages import SIGNATURE_NAME, read_examples, read_predict
 
 DATATYPES = {
@@ -58,16 +59,17 @@ class Place:
     label: str = ""
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """A request as the model takes it: arrays in the signature's dtypes, and whether it came in rows.
 
-    ``rows`` is the first dimension, where that is free, else 1.
+    ``rows`` is the first dimension, where that is free, else 1. The protocol knows no timeout and no priority.
     """
 
     inputs: dict[str, Array]
     rows: int
     by_row: bool = True
+    timeout_us: ClassVar[int] = 0
+    priority: ClassVar[int] = 0
 
 
 def read_place(method: str, path: str) -> Place:
@@ -101,7 +103,16 @@ def parse_predict(body: bytes, signature: Signature) -> Request:
     Raises:
         Refused: whatever is wrong with it; the message names the tensor or the place, what was found and expected.
     """
-    ask = read_predict(body, signature)
+    return to_predict(read_predict(body, signature), signature)
+
+
+def to_predict(ask: Any, signature: Signature) -> Request:
+    """The request in a message of ``predict``.
+
+    Raises:
+        Refused: whatever is wrong with it; the message names the tensor or the place, what was found and expected.
+    """
+    _refuse_other_signature(ask)
     by_row = ask.instances is not UNSET
     if by_row == (ask.inputs is not UNSET):
         raise Refused(
@@ -110,7 +121,7 @@ def parse_predict(body: bytes, signature: Signature) -> Request:
         )
     columns = _of_rows(ask.instances, signature) if by_row else _of_columns(ask.inputs, signature)
     arrays = {spec.name: _array(spec, values) for spec, values in zip(signature.inputs, columns, strict=True)}
-    return Request(arrays, _rows(arrays, signature), by_row)
+    return Request(arrays, fit.rows({name: array.shape for name, array in arrays.items()}, signature), by_row)
 
 
 def answer_predict(request: Request, outputs: Arrays) -> bytes:
@@ -141,7 +152,7 @@ def parse_classify(body: bytes, signature: Signature) -> Request:
     Raises:
         Refused: the model has no scores to classify by, or the request is wrong; the message says where.
     """
-    _scores(signature)
+    fit.scores(signature)
     return _parse_examples(body, signature)
 
 
@@ -152,7 +163,7 @@ def answer_classify(signature: Signature, outputs: Arrays) -> bytes:
         Refused: the model has no scores to classify by.
         Failed: a label is not Unicode.
     """
-    scores = _scores(signature)
+    scores = fit.scores(signature)
     shape = outputs[scores.name].shape
     texts = [spec.name for spec in signature.outputs if spec.dtype == "str" and outputs[spec.name].shape == shape]
     labels = outputs[texts[0]] if texts else np.full(shape, "", dtype=object)
@@ -167,7 +178,7 @@ def parse_regress(body: bytes, signature: Signature) -> Request:
     Raises:
         Refused: the model has no single number a row, or the request is wrong; the message says where.
     """
-    _number_a_row(signature)
+    fit.number_a_row(signature)
     return _parse_examples(body, signature)
 
 
@@ -177,7 +188,7 @@ def answer_regress(signature: Signature, outputs: Arrays) -> bytes:
     Raises:
         Refused: the model has no single number a row.
     """
-    numbers = outputs[_number_a_row(signature).name]
+    numbers = outputs[fit.number_a_row(signature).name]
     return _encode("results", numbers.ravel().tolist(), outputs)
 
 
@@ -212,6 +223,11 @@ def _describe(spec: TensorSpec) -> dict[str, Any]:
 # ---------------------------------------------------------------- arrays
 
 
+def _refuse_other_signature(ask: Any) -> None:
+    if ask.signature_name not in {"", SIGNATURE_NAME}:
+        raise Refused(f"there is no signature '{ask.signature_name[:100]}'", expected=f"'{SIGNATURE_NAME}', or none")
+
+
 def _of_rows(instances: list[Any], signature: Signature) -> list[Any]:
     """The values of each input, of rows that are all objects or all plain values."""
     if not instances:
@@ -232,6 +248,7 @@ def _of_columns(inputs: Any, signature: Signature) -> list[Any]:
 
 def _parse_examples(body: bytes, signature: Signature) -> Request:
     ask = read_examples(body, signature)
+    _refuse_other_signature(ask)
     if not ask.examples:
         raise Refused("'examples' is empty", expected="at least one example")
     arrays = {}
@@ -245,11 +262,15 @@ def _parse_examples(body: bytes, signature: Signature) -> Request:
             raise Refused(f"example {values.index(UNSET)} lacks the feature '{spec.name}'", expected=str(spec))
         flat = [value if isinstance(value, list) else [value] for value in values]
         arrays[spec.name] = _array(spec, flat, flat=True)
-    return Request(arrays, _rows(arrays, signature))
+    return Request(arrays, fit.rows({name: array.shape for name, array in arrays.items()}, signature))
 
 
 def _array(spec: TensorSpec, values: Any, *, flat: bool = False) -> Array:
     """The tensor of nested ``values``; with ``flat``, each row is a flat list of all its values."""
+    if isinstance(values, list) and not flat and spec.dtype not in {"str", "float16"}:
+        shape = _shape(values)
+        if fit.fits(shape, spec) and (common := tensors.from_lists(values, spec.dtype, shape)) is not None:
+            return common
     try:
         with np.errstate(over="ignore"):
             array = np.array(values, dtype=object if spec.dtype == "str" else spec.dtype)
@@ -259,8 +280,7 @@ def _array(spec: TensorSpec, values: Any, *, flat: bool = False) -> Array:
             "".join(array.ravel().tolist()).encode()  # half of a surrogate pair; a ragged list is no text
     except (ValueError, OverflowError, TypeError) as error:
         raise Refused(f"tensor '{spec.name}' does not fit the model", found=str(error)[:200], expected=str(spec)) from None
-    fits = array.ndim == len(spec.shape) and all(n in (None, m) for n, m in zip(spec.shape, array.shape, strict=True))
-    if not fits:
+    if not fit.fits(array.shape, spec):
         raise Refused(
             f"tensor '{spec.name}' does not fit the model", found=f"shape {list(array.shape)}"[:200], expected=str(spec)
         )
@@ -269,15 +289,13 @@ def _array(spec: TensorSpec, values: Any, *, flat: bool = False) -> Array:
     return array
 
 
-def _rows(arrays: Arrays, signature: Signature) -> int:
-    """Rows lie along the first axis of every input: where that is free, all have as many, and at least one."""
-    rows = {spec.name: arrays[spec.name].shape[0] for spec in signature.inputs if spec.shape and spec.shape[0] is None}
-    if len(set(rows.values())) > 1 or 0 in rows.values():
-        raise Refused(
-            "the inputs do not have the same number of rows, at least one",
-            found=", ".join(f"'{name}' {count}" for name, count in rows.items())[:500],
-        )
-    return next(iter(rows.values()), 1)
+def _shape(values: Any) -> tuple[int, ...]:
+    """The shape of nested ``values``, as far as their first elements tell."""
+    shape = []
+    while isinstance(values, list):
+        shape.append(len(values))
+        values = values[0] if values else None
+    return tuple(shape)
 
 
 # ---------------------------------------------------------------- answers
@@ -301,33 +319,10 @@ def _utf8(name: str, text: Any) -> bytes:
 
 def _encode(key: str, values: Any, outputs: Arrays) -> bytes:
     try:
-        if all(array.dtype.kind != "f" or np.isfinite(array).all() for array in outputs.values()):
-            return msgspec.json.encode({key: values})
+        body = msgspec.json.encode({key: values})
+        # Only where null stands, which JSON makes of NaN and infinity, need the arrays be looked at.
+        if b"null" not in body or all(array.dtype.kind != "f" or np.isfinite(array).all() for array in outputs.values()):
+            return body
         return json.dumps({key: values}, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError as error:
         raise Failed("an output holds a text that is not Unicode", found=str(error)[:200]) from None
-
-
-def _scores(signature: Signature) -> TensorSpec:
-    found = [spec for spec in signature.outputs if spec.dtype.startswith("float") and len(spec.shape) == 2]  # noqa: PLR2004
-    return _only(found, signature, "scores to classify by", "one output of floats [rows, classes]")
-
-
-def _number_a_row(signature: Signature) -> TensorSpec:
-    found = [
-        spec
-        for spec in signature.outputs
-        if spec.dtype.startswith("float") and (len(spec.shape) == 1 or (len(spec.shape) == 2 and spec.shape[1] == 1))  # noqa: PLR2004
-    ]
-    return _only(found, signature, "one number a row to answer a regression with", "one output of floats [rows] or [rows, 1]")
-
-
-def _only(found: list[TensorSpec], signature: Signature, what: str, expected: str) -> TensorSpec:
-    if len(found) == 1:
-        return found[0]
-    raise Refused(
-        f"this model does not have {what}",
-        found="; ".join(map(str, signature.outputs))[:500],
-        expected=expected,
-        next="ask with :predict, which gives every output",
-    )

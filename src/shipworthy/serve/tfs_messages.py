@@ -36,7 +36,16 @@ def read_predict(body: bytes, signature: Signature) -> Any:
     Raises:
         Refused: the body is not such a message.
     """
-    return _decode(body, _decoders(_key(signature))[0], signature)
+    return _decode(body, decoder_of_predict(signature), signature)
+
+
+def decoder_of_predict(signature: Signature) -> msgspec.json.Decoder[Any]:
+    """What reads the message of ``predict`` where nothing about it is uncommon.
+
+    Raises:
+        Refused: an input's name cannot stand in such a message.
+    """
+    return _decoders(_key(signature))[0]
 
 
 def read_examples(body: bytes, signature: Signature) -> Any:
@@ -122,8 +131,6 @@ def _decode(body: bytes, decoder: _Decoder, signature: Signature) -> Any:
             expected="a JSON object as TensorFlow Serving's REST interface has it, for inputs "
             + "; ".join(map(str, signature.inputs))[:500],
         ) from None
-    if ask.signature_name not in {"", SIGNATURE_NAME}:
-        raise Refused(f"there is no signature '{ask.signature_name[:100]}'", expected=f"'{SIGNATURE_NAME}', or none")
     return ask
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -22,8 +21,8 @@ from shipworthy.serve import app, http2, letters
 from shipworthy.serve.catalog import Catalog
 from shipworthy.serve.fast import FastProtocol, Gate
 from shipworthy.serve.fleet import Fleet
-from shipworthy.serve.grpc.services import services
-from shipworthy.serve.letters import CLOSED, COUNTED, FAILED, READY, Abort, Change, Commit, Prepare
+from shipworthy.serve.grpc.services import Methods, services
+from shipworthy.serve.letters import CLOSED, COUNTED, FAILED, GO, LEAVING, READY, Abort, Change, Commit, Find, Prepare
 from shipworthy.serve.line import Line
 from shipworthy.serve.loader import Loader
 from shipworthy.serve.source import Offer, Source
@@ -33,6 +32,8 @@ from shipworthy.settings import ServeSettings
 # Longer than the minute for which load balancers keep idle connections: who reuses one must not find it closed.
 KEEP_ALIVE_SECONDS = 75
 STOP_SECONDS = 30
+# How long a connection on which nothing is asked is kept while this process ends.
+LINGER_SECONDS = 2.0
 TICK_SECONDS = 1.0
 
 HTTP, GRPC = b"h", b"g"
@@ -61,12 +62,15 @@ class Worker:
         self._work = work
         self._control = control
         self._closed = 0
-        self._told = 0
+        self._ended = 0
+        self._arriving = 0
+        self._ready = True
         self._state = ServerState()
         self._catalog = Catalog()
         self._gate = Gate(int(work.settings.body_limit_mb * 1e6))
         self._loader = Loader(self._catalog, self._show, measure=work.settings.tune)
         self._line: Line
+        self._services: Methods
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
         self._config: uvicorn.Config
@@ -99,12 +103,11 @@ class Worker:
     async def _serve(self, offers: Sequence[Offer]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._stop.set)
-        self._line = Line(self._control, self._take, self._reply, self._stop.set)
+        self._loop.add_signal_handler(signal.SIGTERM, self._leave)
+        self._line = Line(self._control, self._take, self._reply, self._told, self._stop.set)
         fleet = Fleet(self._line.ask, self._work.source, self._catalog)
         self._config = uvicorn.Config(
-            app.build(self._catalog, fleet, self._gate.body_limit_bytes, self._work.grpc_port),
+            app.build(self._catalog, fleet, self._gate.body_limit_bytes, self._work.grpc_port, lambda: self._ready),
             http="httptools",
             ws="none",
             lifespan="off",
@@ -117,8 +120,8 @@ class Worker:
         self._config.load()
         self._gate.closed = self._one_closed
         limits = http2.Limits(message_bytes=self._gate.body_limit_bytes)
-        methods = services(self._catalog, fleet, lambda: not self._stop.is_set())
-        self._grpc = http2.lane(methods, limits, self._one_closed)
+        self._services = services(self._catalog, fleet, lambda: self._ready)
+        self._grpc = http2.lane(self._services, limits, self._one_closed)
         self._lanes = {HTTP: self._protocol, GRPC: self._grpc}
         self._tick()
         self._line.open()
@@ -130,10 +133,26 @@ class Worker:
         """Take a connection from the supervisor; it is ours from now on."""
         connection = socket.socket(fileno=descriptor)
         connection.setblocking(False)
+        self._arriving += 1
         self._line.begin(self._accept(self._lanes[lane], connection))
+
+    def _leave(self) -> None:
+        """Told to end by somebody else than the supervisor: it first puts another in this one's place.
+
+        Where the supervisor ends, too, its GO lies behind the connections that it has handed over: it is not run ahead of.
+        """
+        self._line.tell(LEAVING)
+
+    def _told(self, kind: bytes) -> None:
+        self._ready = False
+        self._services.health.changed()
+        if kind == GO:
+            self._stop.set()
 
     async def _reply(self, body: Any) -> Any:
         """Do what the supervisor asks."""
+        if isinstance(body, Find):
+            return await asyncio.to_thread(self._find, set(self._catalog.names()))
         if isinstance(body, Prepare):
             return await asyncio.to_thread(self._loader.prepare, body.change)
         if isinstance(body, Commit):
@@ -141,6 +160,12 @@ class Worker:
         if isinstance(body, Abort):
             return self._loader.abort(body.reasons)
         return self._counts()
+
+    def _find(self, served: set[str]) -> Change:
+        """What leads from what is served to what there is; in a thread."""
+        source = self._work.source
+        offers = tuple(source.find(name) for name in source.names())
+        return Change(offers, tuple(served - {offer.name for offer in offers}))
 
     def _counts(self) -> dict[tuple[str, int], Statistics]:
         catalog = self._catalog
@@ -152,6 +177,8 @@ class Worker:
         except OSError:  # it has gone in the meantime
             connection.close()
             self._one_closed()
+        finally:
+            self._arriving -= 1
 
     def _protocol(self) -> FastProtocol:
         return FastProtocol(self._gate, self._config, self._state, self._loop)
@@ -166,32 +193,50 @@ class Worker:
             self._closed = 0
 
     def _tick(self) -> None:
-        date = formatdate(time.time(), usegmt=True).encode()
-        self._gate.date = b"date: " + date + b"\r\n"
-        self._state.default_headers = [(b"date", date)]
+        self._date()
         before = self._loop.time() - KEEP_ALIVE_SECONDS
-        for connection in list(self._state.connections):
-            if isinstance(connection, FastProtocol):
-                connection.close_if_idle(before)
+        for connection in self._connections():
+            connection.close_if_idle(before)
         if self._closed:
             self._tell_closed()
         counts = self._counts()
         ended = sum(counted.ended for counted in counts.values())
-        if ended != self._told:  # so that it is not lost with this process
-            self._told = ended
+        if ended != self._ended:  # so that it is not lost with this process
+            self._ended = ended
             self._line.tell(COUNTED, 0, counts)
         self._loop.call_later(TICK_SECONDS, self._tick)
 
+    def _date(self) -> None:
+        """The headers that every answer has."""
+        date = formatdate(time.time(), usegmt=True).encode()
+        self._gate.date = b"date: " + date + b"\r\n"
+        self._state.default_headers = [(b"date", date), *([(b"connection", b"close")] if self._gate.leaving else [])]
+
     async def _drain(self) -> None:
-        """Let what was asked be answered, for a bounded time; connections still on their way here are taken, too."""
+        """Answer what is asked still, and end; in a bounded time.
+
+        A connection closes with its next answer, which says so: a caller that is just sending loses nothing. Who asks
+        nothing for a while is hung up on.
+        """
+        self._gate.leave()
+        self._date()
+        for connection in self._connections():
+            connection.leave()
         self._grpc.shutdown()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                while self._state.connections or self._state.tasks or self._grpc.connections:
-                    for connection in list(self._state.connections):
-                        connection.shutdown()
-                    await asyncio.sleep(0.01)
+        began = self._loop.time()
+        while self._arriving or self._state.connections or self._state.tasks or self._grpc.connections:
+            waited = self._loop.time() - began
+            if waited > STOP_SECONDS:
+                break
+            if waited > LINGER_SECONDS:
+                for connection in self._connections():
+                    connection.shutdown()
+                self._grpc.shutdown()
+            await asyncio.sleep(0.01)
         self._line.tell(COUNTED, 0, self._counts())
+
+    def _connections(self) -> list[FastProtocol]:
+        return [one for one in self._state.connections if isinstance(one, FastProtocol)]
 
 
 def _are_light(offers: Sequence[Offer]) -> bool:

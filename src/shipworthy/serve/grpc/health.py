@@ -17,6 +17,7 @@ class Health:
 
     def __init__(self, is_ready: Callable[[], bool]) -> None:
         self._is_ready = is_ready
+        self._watches: set[_Watch] = set()
 
     def check(self, request: Any) -> Any:
         """The state now.
@@ -31,8 +32,13 @@ class Health:
         return answer
 
     def watch(self, call: Call) -> _Watch:
-        """The state now; the call stays open."""
-        return _Watch(self, call)
+        """The state now, and whenever it changes; the call stays open."""
+        return _Watch(self, call, self._watches)
+
+    def changed(self) -> None:
+        """Tell all who watch."""
+        for watch in list(self._watches):
+            watch.tell()
 
     def state(self, service: str) -> Any:
         """The answer for a service; of one that we do not have, that we do not know it."""
@@ -45,18 +51,34 @@ class Health:
 
 
 class _Watch:
-    def __init__(self, health: Health, call: Call) -> None:
+    def __init__(self, health: Health, call: Call, watches: set[_Watch]) -> None:
         self._health = health
         self._call = call
+        self._watches = watches
+        self._service = ""
+        self._last: bytes | None = None
+        call.on_cancel = self._gone
 
     def message(self, message: bytes) -> None:
         """Take the one request."""
         with answered(self._refuse):
             request = messages.read(messages.load()["grpc.health.v1.HealthCheckRequest"], message)
-            self._call.send(self._health.state(request.service).SerializeToString())
+            self._service = request.service
+            self._watches.add(self)
+            self.tell()
 
     def half_closed(self) -> None:
         """The request is whole; the watch goes on until the client ends it."""
+
+    def tell(self) -> None:
+        """Send the state, if it is another than was sent."""
+        state = self._health.state(self._service).SerializeToString()
+        if state != self._last:
+            self._last = state
+            self._call.send(state)
+
+    def _gone(self) -> None:
+        self._watches.discard(self)
 
     def _refuse(self, error: ShipworthyError) -> None:
         calls.refuse(self._call, error)

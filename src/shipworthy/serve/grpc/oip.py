@@ -13,8 +13,6 @@ from shipworthy.serve.catalog import Catalog
 from shipworthy.serve.fleet import Fleet
 from shipworthy.serve.grpc import messages
 
-PLATFORM = "onnxruntime_onnx"
-
 
 class Service:
     """The methods beside inference, each a message in, a message out."""
@@ -53,7 +51,7 @@ class Service:
             "ModelMetadataResponse",
             name=live.name,
             versions=[str(one.version) for one in self._catalog.versions(live.name)],
-            platform=PLATFORM,
+            platform=extensions.platform(live.target),
             inputs=[_metadata(spec) for spec in live.signature.inputs],
             outputs=[_metadata(spec) for spec in live.signature.outputs],
         )

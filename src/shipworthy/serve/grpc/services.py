@@ -34,10 +34,11 @@ _NOT_HERE = {
 
 @dataclass(frozen=True)
 class Methods:
-    """The ``calls.Services`` that we have."""
+    """The ``calls.Services`` that we have; ``health`` is told when readiness has changed."""
 
     unary: Mapping[str, Unary]
     streaming: Mapping[str, Bidirectional]
+    health: Health
 
 
 def services(catalog: Catalog, fleet: Fleet, is_ready: Callable[[], bool] = lambda: True) -> Methods:
@@ -80,4 +81,4 @@ def services(catalog: Catalog, fleet: Fleet, is_ready: Callable[[], bool] = lamb
     streaming: dict[str, Bidirectional] = {_INFERENCE + "ModelStreamInfer": inference.stream, _HEALTH + "Watch": health.watch}
     for package in ("grpc.reflection.v1", "grpc.reflection.v1alpha"):
         streaming[f"/{package}.ServerReflection/ServerReflectionInfo"] = Reflection(package).stream
-    return Methods(unary, streaming)
+    return Methods(unary, streaming, health)

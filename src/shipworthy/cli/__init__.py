@@ -23,7 +23,7 @@ VERBS = {
     "optimize": "make the smaller and faster variants",
     "measure": "measure every variant on this machine, and judge it by the gates",
     "release": "put the best variant that passes into the registry",
-    "serve": "answer predictions over HTTP (Open Inference Protocol v2)",
+    "serve": "answer predictions over HTTP and gRPC",
     "conformance": "say which laws of the serving protocols any server keeps, and which not",
     "init": "write a commented shipworthy.toml by looking at a model",
     "completion": "print the completion script of a shell",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # what serves is imported when it serves: the help answers at
 @options.as_json
 @options.debug
 @click.option("--workers", default="auto", help="Processes: auto is one a core for short runs, one for long ones.")
+@click.option("--drain-delay", type=float, help="Seconds to say 'not ready' and serve on, before it stops [default: 0].")
 @click.option("--no-tune", is_flag=True, help="Do not measure a run at load where no evidence tells its cost.")
 @click.option("--stop-with-parent", is_flag=True, hidden=True, help="End when standard input closes.")
 def command(
@@ -90,6 +91,8 @@ def _overrides(changes: tuple[str, ...], flags: dict[str, Any]) -> dict[str, str
         overrides["serve.grpc_port"] = str(flags["grpc_port"])
     if flags["workers"] != "auto":
         overrides["serve.workers"] = flags["workers"]
+    if flags["drain_delay"] is not None:
+        overrides["serve.drain_delay_seconds"] = str(flags["drain_delay"])
     if flags["no_tune"]:
         overrides["serve.tune"] = "false"
     return overrides

@@ -325,7 +325,7 @@ def _together(call: Callable[[], Any], threads: int) -> list[Any]:
         except Exception as error:  # noqa: BLE001 - handed to the law, which judges it
             results.append(error)
 
-    workers = [threading.Thread(target=work) for _ in range(threads)]
+    workers = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shipworthy import records
 from shipworthy.errors import NotFound, Refused
 from shipworthy.files import file_digest
 from shipworthy.records import Evidence, Measured, Target
-from shipworthy.release import bundle, mlflow, mlflow_fetch
+from shipworthy.release import bundle
 from shipworthy.release.registry import SqliteRegistry
 from shipworthy.serve import repository
 from shipworthy.serve.plan import Cost
 from shipworthy.serve.source import Offer, Policy, ServedModel, Source
 from shipworthy.settings import FILE_NAME, RolloutSettings, Settings, for_model, read
 from shipworthy.workspace import Workspace
+
+if TYPE_CHECKING:
+    from shipworthy.release.mlflow_fetch import Registered
 
 KINDS = (
     "an .onnx file, a bundle, a folder with a shipworthy.toml, a model repository (NAME/VERSION/model.onnx), "
@@ -162,6 +166,8 @@ class InMlflow:
     """A model in MLflow's registry, fetched by a process of its own; without a policy only the version that is named."""
 
     def __init__(self, uri: str, home: Workspace, policy: Policy | None, target: Target) -> None:
+        from shipworthy.release import mlflow_fetch  # noqa: PLC0415  what it needs costs every other start 25 ms
+
         self._name, self._which = mlflow_fetch.parts(uri)
         self._home = home
         self._policy = policy
@@ -198,7 +204,9 @@ class InMlflow:
         models = [ServedModel(name, number, Path(files[number].path), self._target, files[number].bundle) for number in served]
         return _offer(models, found.aliases, str(named))
 
-    def _fetch(self, wanted: Sequence[str]) -> mlflow_fetch.Registered:
+    def _fetch(self, wanted: Sequence[str]) -> Registered:
+        from shipworthy.release import mlflow, mlflow_fetch  # noqa: PLC0415
+
         folder = self._home.folder
         return mlflow_fetch.fetch(mlflow.tracking_uri(folder), self._name, wanted, folder / "fetched")
 

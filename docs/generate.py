@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from shipworthy import initialize
 from shipworthy.files import write_bytes
+from shipworthy.serve import metrics, statistics
 from shipworthy.settings import FILE_NAME
 
 DOCS = Path(__file__).parent
@@ -46,7 +47,37 @@ def row(option: initialize.Option) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"settings.md": settings_page}
+def metrics_page() -> str:
+    """The reference of what /metrics answers, from its families."""
+    lines = [
+        "# Metrics",
+        "",
+        "Written by `make docs` from `src/shipworthy/serve/metrics.py`; do not edit.",
+        "",
+        "`GET /metrics`, or `GET /monitoring/prometheus/metrics` as TensorFlow Serving has it, answers in Prometheus' text",
+        "format for the whole server: any worker answers for all, those included that have ended (of one that was killed all",
+        "but its last second). It waits in no queue of a model. Why it is so: [decision 9](decisions/0009-metrics.md).",
+        "",
+        f"`protocol` is one of {words(statistics.PROTOCOLS)}; `outcome` one of {words(statistics.OUTCOMES)}. Every series of a",
+        "version begins at zero when it is served and ends when it is not; counters begin anew when its files have changed.",
+        "A request that names no model or version that is served is counted nowhere. Histograms of times have the edges",
+        ", ".join(f"{edge / 1e9:g}" for edge in statistics.EDGES_NS) + " s, and `slo_ms` of `[serve]`.",
+        "The time of a request runs from when its body was there to when its answer was handed on to the connection.",
+        "There are no metrics of GPUs yet.",
+    ]
+    for title, families in (("Each version", metrics.MODEL_FAMILIES), ("The server", metrics.SERVER_FAMILIES)):
+        every = ("model", "version") if families is metrics.MODEL_FAMILIES else ()
+        lines += ["", f"## {title}", "", "| name | type | labels | meaning |", "|---|---|---|---|"]
+        lines += [f"| `{one.name}` | {one.kind} | {words((*every, *one.labels))} | {one.about} |" for one in families]
+    return "\n".join(lines) + "\n"
+
+
+def words(names: Iterable[str]) -> str:
+    """Names as code, in a row."""
+    return ", ".join(f"`{name}`" for name in names)
+
+
+PAGES: Mapping[str, Callable[[], str]] = {"settings.md": settings_page, "metrics.md": metrics_page}
 
 
 def stale(folder: Path, pages: Mapping[str, Callable[[], str]]) -> dict[str, str]:

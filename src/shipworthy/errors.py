@@ -65,9 +65,27 @@ class Failed(ShipworthyError):
 
 
 class Unavailable(Failed):
-    """Right and possible, but not now: too much waits, or the caller's time is up. Exit code 3, HTTP 503."""
+    """Right and possible, but not now: too much waits, or the caller's time is up. Exit code 3, HTTP 503.
+
+    ``retry_after_seconds`` says when to come back: at least 1.
+    """
 
     http_status = 503
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        found: str = "",
+        expected: str = "",
+        next: str = "",  # noqa: A002
+        retry_after_seconds: int = 1,
+    ) -> None:
+        super().__init__(what, found=found, expected=expected, next=next)
+        self.retry_after_seconds = retry_after_seconds
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return *super().__reduce__(), {"retry_after_seconds": self.retry_after_seconds}
 
 
 class StorageFailed(Failed):

@@ -128,10 +128,28 @@ class ServeSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     port: Annotated[int, Meta(ge=0, le=65535), about("port to listen on; 0: a free one")] = 8000
     grpc_port: Annotated[int, Meta(ge=0, le=65535), about("port to listen on for gRPC; 0: a free one")] = 8001
     body_limit_mb: Annotated[Positive, about("largest request body")] = 64.0
+    queue_mb: Annotated[Positive, about("inputs that may wait before a model in a process; more is refused at once")] = 256.0
+    max_wait_ms: Annotated[
+        float,
+        Meta(ge=0, le=1e9),
+        about("longest wait for a run (two runs where those are longer); who would wait longer is refused; 0: no limit"),
+    ] = 500.0
+    max_connections: Annotated[
+        int, Meta(ge=1, le=1_000_000), about("connections that are open at a time; one more is closed at once")
+    ] = 10_000
+    api_key_file: Annotated[str, about("the file of the keys that callers must have; empty: none is asked for")] = ""
+    tls_cert: Annotated[str, about("the server's certificate and those that vouch for it, as PEM; empty: no TLS")] = ""
+    tls_key: Annotated[str, about("the certificate's key as PEM, not encrypted")] = ""
+    tls_client_ca: Annotated[
+        str, about("certificates of those who vouch for clients, as PEM; empty: clients need no certificate")
+    ] = ""
     workers: Annotated[
         int, Meta(ge=0, le=1024), about("processes; 0: one a core for models with short runs, one for others")
     ] = 0
     tune: Annotated[bool, about("measure a run at load, in under a second, where no evidence tells its cost")] = True
+    slo_ms: Annotated[
+        Positive | None, about("the limit that the latency is to keep: an exact edge of the histograms of /metrics")
+    ] = None
     versions: Annotated[
         str, about("which versions of a model: latest, latest:3, all, or numbers such as 1,3; empty: what its source says")
     ] = ""

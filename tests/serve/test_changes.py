@@ -16,6 +16,7 @@ from shipworthy.serve.plan import Cost
 from shipworthy.serve.rounds import Lost
 from shipworthy.serve.source import Offer, ServedModel
 from shipworthy.serve.statistics import Statistics
+from shipworthy.serve.statistics import total as sums
 
 MODEL = ServedModel("m", 2, Path("m.onnx"), Target())
 WANTED = Change((Offer((MODEL,), 2),), ("n",))
@@ -110,13 +111,15 @@ def counted(successes: int, rows: int) -> dict[tuple[str, int], Statistics]:
 
 
 def test_counts_are_summed_with_those_of_workers_that_ended_or_do_not_reply() -> None:
-    steps = changes.count(("a", "b", "c"), lambda worker: counted(100, 4) if worker == "c" else {}, counted(1000, 8))
+    told = {"c": counted(100, 4), "ended": counted(1000, 8)}
+    steps = changes.count(("a", "b", "c"), told.__setitem__, lambda: sums(told.values()))
     turn = steps.send(None)
     assert (turn.to, turn.body) == (("a", "b", "c"), Count())
     try:
         steps.send({"a": counted(1, 4), "b": counted(10, 2), "c": Lost("late")})
     except StopIteration as end:
         total = end.value["m", 1]
+    assert told.keys() == {"a", "b", "c", "ended"}, "what was said is remembered"
     assert (total.successes, total.successes_ns, total.queue_ns, total.compute_ns, total.rows) == (1111, 3333, 2222, 1111, 18)
     assert total.batches == {4: [2, 20], 2: [1, 10], 8: [1, 10]}
     assert total.ended == 1111

@@ -13,7 +13,7 @@ from shipworthy.records import Signature, TensorSpec
 from shipworthy.serve import extensions
 from shipworthy.serve.batcher import Batcher, Plan
 from shipworthy.serve.catalog import Live
-from shipworthy.serve.statistics import Statistics
+from shipworthy.serve.statistics import CANCELLED, EXPIRED, REJECTED, Statistics
 
 
 class Still:
@@ -47,7 +47,9 @@ def test_statistics_say_what_was_done() -> None:
     for _ in range(5):
         done.succeeded(50, 20, 10)
     done.failed(70)
-    done.rejected, done.expired, done.cancelled = 2, 3, 4
+    for outcome, count in ((REJECTED, 2), (EXPIRED, 3), (CANCELLED, 4)):
+        for _ in range(count):
+            done.turned_away(outcome)
     (plain,) = json.loads(json.dumps(extensions.statistics([(one.name, one.version, one.statistics)])))["model_stats"]
     assert (plain["name"], plain["version"]) == ("m", "3")
     assert plain["last_inference"] == done.last_ms > 1_600_000_000_000

@@ -15,7 +15,7 @@ from shipworthy.records import Target
 from shipworthy.serve.batcher import Batcher, Plan
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.fleet import Fleet, Wish
-from shipworthy.serve.letters import Change, Count
+from shipworthy.serve.letters import Change, Count, Tally
 from shipworthy.serve.source import Given, Policy, ServedModel
 from shipworthy.serve.statistics import Statistics
 
@@ -29,7 +29,7 @@ class Supervisor:
 
     async def ask(self, body: Any) -> Any:
         self.asked.append(body)
-        return self.counts if isinstance(body, Count) else None
+        return Tally(self.counts) if isinstance(body, Count) else None
 
     @property
     def change(self) -> tuple[dict[str, list[int]], tuple[str, ...]]:

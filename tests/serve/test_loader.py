@@ -20,6 +20,7 @@ from shipworthy.serve.letters import Change
 from shipworthy.serve.loader import Loaded, Loader
 from shipworthy.serve.plan import Cost
 from shipworthy.serve.source import Offer, ServedModel
+from shipworthy.settings import ServeSettings
 
 
 class Shelf:
@@ -29,7 +30,7 @@ class Shelf:
         self.folder, self.models = folder, models
         self.catalog = Catalog()
         self.switched: list[str] = []
-        self.loader = Loader(self.catalog, self.switched.append, measure=False)
+        self.loader = Loader(self.catalog, self.switched.append, ServeSettings(tune=False))
 
     def model(self, version: int, kind: str = "", **more: object) -> ServedModel:
         path = self.folder / f"{version}.onnx"
@@ -133,7 +134,7 @@ def test_costs_make_the_plan_and_the_owner_bounds_it(shelf: Shelf) -> None:
 
 
 def test_a_run_is_measured_once_where_its_cost_is_not_known(shelf: Shelf) -> None:
-    shelf.loader = Loader(shelf.catalog, shelf.switched.append, measure=True)
+    shelf.loader = Loader(shelf.catalog, shelf.switched.append, ServeSettings())
     (offer,) = shelf.serve(shelf.model(1, "two")).offers
     cost = offer.versions[0].cost
     assert cost is not None

@@ -138,7 +138,9 @@ def test_schemas_say_name_datatype_and_shape() -> None:
     (tensor,) = schema["properties"]["inputs"]["items"]["oneOf"]
     assert tensor["properties"]["name"] == {"const": "x"}
     assert tensor["properties"]["datatype"] == {"const": "FP32"}
-    assert tensor["properties"]["shape"]["prefixItems"] == [{"type": "integer", "minimum": 0}, {"const": 5}]
+    shape = tensor["properties"]["shape"]
+    assert shape["items"] == {"type": "integer", "minimum": 0}
+    assert (shape["minItems"], shape["maxItems"], shape["description"]) == (2, 2, "[-1, 5], where -1 is any size")
     predict = PATHS["/v1/models/digits:predict"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     row = predict["oneOf"][0]["properties"]["instances"]["items"]["anyOf"][0]
     assert row == {"type": "array", "items": {"type": "number"}, "minItems": 5, "maxItems": 5}

@@ -24,6 +24,7 @@ VERBS = {
     "measure": "measure every variant on this machine, and judge it by the gates",
     "release": "put the best variant that passes into the registry",
     "serve": "answer predictions over HTTP and gRPC",
+    "key": "make a key for callers of a server",
     "conformance": "say which laws of the serving protocols any server keeps, and which not",
     "init": "write a commented shipworthy.toml by looking at a model",
     "completion": "print the completion script of a shell",

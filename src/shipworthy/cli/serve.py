@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from shipworthy.cli import options
 
 if TYPE_CHECKING:  # what serves is imported when it serves: the help answers at once
     from shipworthy.serve.source import Offer, Policy, Source
+    from shipworthy.settings import ServeSettings, Settings
+
+FILES = ("api_key_file", "tls_cert", "tls_key", "tls_client_ca")
 
 
 @click.command("serve")
@@ -25,6 +29,10 @@ if TYPE_CHECKING:  # what serves is imported when it serves: the help answers at
     "--versions",
     help="Versions of each model: latest, latest:3, all, or 1,3 [default: what was named, or what its config says].",
 )
+@click.option("--api-key-file", metavar="FILE", help="Ask callers for a key of this file; make one with: shipworthy key.")
+@click.option("--tls-cert", metavar="FILE", help="Speak TLS with this certificate (PEM).")
+@click.option("--tls-key", metavar="FILE", help="The certificate's key (PEM, not encrypted).")
+@click.option("--tls-client-ca", metavar="FILE", help="Ask clients for a certificate that one of these vouches for (PEM).")
 @options.changes
 @options.workspace
 @options.as_json
@@ -60,7 +68,14 @@ def command(
         offers = list(seen.offers.values())
         click.echo(json.dumps(_plain(url, grpc, offers)) if as_json else _page(url, grpc, offers))
 
-    server.run(seen, settings.serve, announce, stop_on_eof=stop_with_parent)
+    server.run(seen, _placed(settings), announce, stop_on_eof=stop_with_parent)
+
+
+def _placed(settings: Settings) -> ServeSettings:
+    """The settings of the server, with the files that they name as paths from here."""
+    serve = settings.serve
+    named = {key: getattr(serve, key) for key in FILES}
+    return msgspec.structs.replace(serve, **{key: str(settings.file(path)) for key, path in named.items() if path})
 
 
 class Seen:
@@ -83,6 +98,9 @@ def _overrides(changes: tuple[str, ...], flags: dict[str, Any]) -> dict[str, str
     for key in ("host", "versions"):
         if flags[key] is not None:
             overrides[f"serve.{key}"] = json.dumps(flags[key])
+    for key in FILES:
+        if flags[key] is not None:
+            overrides[f"serve.{key}"] = json.dumps(str(Path(flags[key]).absolute()))
     if flags["port"] is not None:
         overrides["serve.port"] = str(flags["port"])
         # Whoever names one port wants the other beside it, and whoever takes a free one takes two.

@@ -6,19 +6,22 @@ traceback for the log. Without a version in the URL the highest one served answe
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Callable
 from importlib import metadata
 
 import msgspec
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from shipworthy.serve import app_tfs, docs, extensions, oip, openapi
+from shipworthy.serve import app_tfs, docs, extensions, metrics, oip, openapi
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.exchange import HANDLERS, Json, ask, read, written
 from shipworthy.serve.fleet import Fleet
+from shipworthy.serve.statistics import V2_REST
 
 VERSION = metadata.version("shipworthy")
 
@@ -46,6 +49,8 @@ def build(
         Route("/openapi.json", endpoints.openapi),
         Route("/docs", endpoints.docs),
         Route("/v2/models/stats", endpoints.statistics),
+        Route("/metrics", endpoints.metrics),
+        Route("/monitoring/prometheus/metrics", endpoints.metrics),  # where TensorFlow Serving has them
     ]
     for repository in ("/v2/repository", "/v2/repository/{repository}"):
         routes += [
@@ -125,6 +130,12 @@ class Endpoints:
         name, version = request.path_params.get("name", ""), request.path_params.get("version", "")
         return Json(extensions.statistics(await self._fleet.counted(name, version)))
 
+    async def metrics(self, request: Request) -> Response:
+        """What all workers have done and are doing, for Prometheus."""
+        done, tally = await self._fleet.measured()
+        text = await asyncio.to_thread(metrics.exposition, done, tally, VERSION)
+        return written(request, text.encode(), metrics.CONTENT_TYPE)
+
     async def index(self, request: Request) -> Response:
         """Every version of every model, and its state."""
         ready = extensions.read_index(await read(request, self._body_limit_bytes))
@@ -157,10 +168,12 @@ class Endpoints:
     async def infer(self, request: Request) -> Response:
         """Answer one request that the fast lane left: compressed, chunked or pipelined."""
         live = self._find(request)
-        body = await read(request, self._body_limit_bytes)
-        header_length = oip.read_length(request.headers.get(oip.LENGTH_HEADER), len(body))
-        wanted = oip.parse(body, header_length, live.signature)
-        outputs = await ask(live, wanted.inputs, wanted.rows, wanted.deadline_ns(), wanted.priority)
+        with live.statistics.until_queued(V2_REST, ClientDisconnect):
+            body = await read(request, self._body_limit_bytes)
+            began_ns = time.monotonic_ns()
+            header_length = oip.read_length(request.headers.get(oip.LENGTH_HEADER), len(body))
+            wanted = oip.parse(body, header_length, live.signature)
+        outputs = await ask(live, wanted.inputs, wanted.rows, wanted.deadline_ns(), wanted.priority, V2_REST, began_ns)
         answer, json_bytes = oip.answer(wanted, live.name, str(live.version), outputs)
         if json_bytes is None:
             return written(request, answer)

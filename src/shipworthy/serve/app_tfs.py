@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from starlette.requests import Request
+import time
+from typing import Any
+
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from shipworthy.serve import tfs
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.exchange import ask, read, written
+from shipworthy.serve.statistics import TFS_REST
 
 
 def routes(catalog: Catalog, body_limit_bytes: int) -> list[Route]:
@@ -34,15 +38,16 @@ class Tfs:
         live = self._find(place)
         if place.verb == "metadata":
             return written(request, tfs.metadata_body(live.name, live.version, live.signature))
-        body = await read(request, self._body_limit_bytes)
+        parse: Any = {"predict": tfs.parse_predict, "classify": tfs.parse_classify}.get(place.verb, tfs.parse_regress)
+        with live.statistics.until_queued(TFS_REST, ClientDisconnect):
+            body = await read(request, self._body_limit_bytes)
+            began_ns = time.monotonic_ns()
+            wanted = parse(body, live.signature)
+        outputs = await ask(live, wanted.inputs, wanted.rows, wire=TFS_REST, began_ns=began_ns)
         if place.verb == "predict":
-            wanted = tfs.parse_predict(body, live.signature)
-            return written(request, tfs.answer_predict(wanted, await ask(live, wanted.inputs, wanted.rows)))
-        parse, write = (
-            (tfs.parse_classify, tfs.answer_classify) if place.verb == "classify" else (tfs.parse_regress, tfs.answer_regress)
-        )
-        wanted = parse(body, live.signature)
-        return written(request, write(live.signature, await ask(live, wanted.inputs, wanted.rows)))
+            return written(request, tfs.answer_predict(wanted, outputs))
+        write = tfs.answer_classify if place.verb == "classify" else tfs.answer_regress
+        return written(request, write(live.signature, outputs))
 
     def _find(self, place: tfs.Place) -> Live:
         return self._catalog.find(place.name, place.version or place.label)

@@ -2,44 +2,52 @@
 
 An idle server so adds no delay and a busy one batches by itself. Rows are counted, never requests; only requests of one
 shape share a batch; each gets exactly its own rows back. A run that takes long goes to a thread (the runtime lets other
-Python code run meanwhile), so that the loop keeps reading.
+Python code run meanwhile), so that the loop keeps reading. What would wait too long is refused at once (``admission``).
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
+import math
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
-
-from shipworthy.errors import Failed, ShipworthyError, Unavailable
+from shipworthy.errors import ShipworthyError, Unavailable
 from shipworthy.protocols import Array, Runner
 from shipworthy.records import Signature
-from shipworthy.serve.statistics import Statistics
+from shipworthy.serve import admission
+from shipworthy.serve.admission import Pace
+from shipworthy.serve.runs import Answer, Runs
+from shipworthy.serve.statistics import CANCELLED, EXPIRED, LATE, REJECTED, V2_REST, Statistics
 
 # A run in the loop that takes longer than this is the last one there.
 LONGEST_INLINE_NS = 20_000_000
+# While runs are shorter than this, a full batch is handed to a busy thread before that asks for it: the loop, when it has
+# much to read and to refuse, comes back to the thread so late that it would stand still meanwhile.
+LONGEST_AHEAD_NS = 50_000_000
+# How often those who wait behind long runs are looked through for whose time has passed.
+SWEEP_SECONDS = 0.1
 
 Done = Callable[[dict[str, Array] | None, ShipworthyError | None], None]
 Key = tuple[tuple[int, ...], ...]
 
-log = logging.getLogger(__name__)
-
 
 @dataclass(frozen=True)
 class Plan:
-    """How a model is run: rows of the largest batch, threads that run batches (0: the loop itself), rows that may wait.
+    """How a model is run: rows of the largest batch, threads that run batches (0: the loop itself); and what may wait.
 
-    ``max_rows`` 0: a request is run as it came, neither with others nor in parts.
+    ``max_rows`` 0: a request is run as it came, neither with others nor in parts. ``queue_rows`` and ``queue_bytes`` (of
+    inputs) bound what waits, ``max_wait_ms`` how long; 0: as long as its caller does.
     """
 
     max_rows: int = 64
     threads: int = 0
     queue_rows: int = 16384
+    queue_bytes: int = 256_000_000
+    max_wait_ms: float = 500.0
 
 
 class Order:
@@ -48,17 +56,29 @@ class Order:
     ``inputs`` are checked arrays of the signature's dtypes, rows along the first axis; ``done`` is called once, in the
     loop's thread, with the outputs by name or with an error. ``deadline_ns`` is of ``time.monotonic_ns`` (0: none);
     ``priority`` 1 is served first, 0 means the default, after all others. Set ``cancelled`` when the caller has gone.
+    ``wire`` is the protocol that it came by, a place in ``statistics.PROTOCOLS``; ``began_ns`` when it was there to be read.
     """
 
-    __slots__ = ("arrived_ns", "cancelled", "deadline_ns", "inputs", "key", "priority", "rows")
+    __slots__ = ("arrived_ns", "began_ns", "bytes", "cancelled", "deadline_ns", "inputs", "key", "priority", "rows", "wire")
 
-    def __init__(self, inputs: dict[str, Array], rows: int, deadline_ns: int = 0, priority: int = 0) -> None:
+    def __init__(
+        self,
+        inputs: dict[str, Array],
+        rows: int,
+        deadline_ns: int = 0,
+        priority: int = 0,
+        wire: int = V2_REST,
+        began_ns: int = 0,
+    ) -> None:
         self.inputs = inputs
         self.rows = rows
         self.deadline_ns = deadline_ns
         self.priority = priority
         self.cancelled = False
+        self.wire = wire
+        self.began_ns = began_ns or time.monotonic_ns()
         self.arrived_ns = 0
+        self.bytes = 0
         self.key: Key = ()
 
     def done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> None:
@@ -71,8 +91,17 @@ class Job(Order):
 
     __slots__ = ("_done",)
 
-    def __init__(self, inputs: dict[str, Array], rows: int, done: Done, deadline_ns: int = 0, priority: int = 0) -> None:
-        super().__init__(inputs, rows, deadline_ns, priority)
+    def __init__(
+        self,
+        inputs: dict[str, Array],
+        rows: int,
+        done: Done,
+        deadline_ns: int = 0,
+        priority: int = 0,
+        wire: int = V2_REST,
+        began_ns: int = 0,
+    ) -> None:
+        super().__init__(inputs, rows, deadline_ns, priority, wire, began_ns)
         self._done = done
 
     def done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> None:
@@ -81,31 +110,46 @@ class Job(Order):
 
 
 class Batcher:
-    """The one queue before a runner; everything but ``_run`` happens in the loop's thread."""
+    """The one queue before a runner; everything but ``_run_in_thread`` happens in the loop's thread."""
 
     def __init__(self, runner: Runner, plan: Plan, statistics: Statistics) -> None:
-        self._runner = runner
+        signature = runner.signature
         self._plan = plan
+        self._mixes = plan.max_rows > 0 and _is_batched(signature)
+        self._runs = Runs(runner, plan.max_rows, splits=self._mixes)
         self._statistics = statistics
         self._waiting: list[Order] = []
-        self._waiting_rows = 0
-        self._busy = 0
-        self._turning = False
+        self._waiting_rows = self._waiting_bytes = 0
+        # Of the rows that wait, those of jobs with a priority: they come before all others.
+        self._urgent_rows = 0
+        # When each run that a thread is making began, oldest first; and the rows of batches that threads have ahead of them.
+        self._begun: list[int] = []
+        self._ahead: deque[int] = deque()
+        self._turning = self._sweeping = False
         self._seen = 0
         self._threads = plan.threads
         self._pool = ThreadPoolExecutor(plan.threads, "runner") if plan.threads else None
         self._loop: asyncio.AbstractEventLoop | None = None
-        signature = runner.signature
-        self._mixes = plan.max_rows > 0 and _is_batched(signature)
         # Where only the rows are free, all requests have one shape, and nobody needs to look.
         self._keyed = any(n is None for spec in signature.inputs for n in spec.shape[1:])
         # Whether a job that waits has a priority or a timeout.
         self._ordered = False
+        self._pace_is(Pace())
 
     @property
     def plan(self) -> Plan:
-        """How the model is run."""
+        """How the model was to be run; ``max_rows`` says what is so now."""
         return self._plan
+
+    @property
+    def max_rows(self) -> int:
+        """Rows of the largest batch: those of the plan, or fewer, once memory did not suffice for them."""
+        return self._runs.max_rows
+
+    @property
+    def waiting(self) -> int:
+        """Requests that no run has taken yet."""
+        return len(self._waiting)
 
     @property
     def waiting_rows(self) -> int:
@@ -113,19 +157,27 @@ class Batcher:
         return self._waiting_rows
 
     def submit(self, job: Order) -> None:
-        """Take a job; refuse it at once when too many rows wait."""
-        waiting = self._waiting
-        if waiting and self._waiting_rows + job.rows > self._plan.queue_rows:
-            self._statistics.rejected += 1
-            job.done(None, Unavailable("the queue is full", found=f"{self._waiting_rows} rows wait", next="try again later"))
-            return
+        """Take a job; refuse it at once when too much waits, or when it would wait too long."""
+        size = job.bytes = admission.size_bytes(job.inputs)
+        if (
+            job.deadline_ns
+            or self._waiting_rows + job.rows > self._easy_rows
+            or self._waiting_bytes + size > self._plan.queue_bytes
+        ):
+            refusal = self._refusal(job)
+            if refusal:
+                job.done(None, refusal)
+                return
+        self._statistics.in_flight += 1
         job.arrived_ns = time.monotonic_ns()
         if self._keyed:
             job.key = tuple(array.shape[1:] for array in job.inputs.values())
         if job.priority or job.deadline_ns:
             self._ordered = True
-        waiting.append(job)
+            self._urgent_rows += job.rows if job.priority else 0
+        self._waiting.append(job)
         self._waiting_rows += job.rows
+        self._waiting_bytes += size
         if not self._turning:
             self._turning = True
             self._at_next_turn()
@@ -135,12 +187,37 @@ class Batcher:
         if self._pool:
             self._pool.shutdown(wait=False)
 
+    def _refusal(self, job: Order) -> Unavailable | None:
+        """Why a job may not wait; whoever finds nobody before them may always."""
+        threads = max(1, self._threads)
+        if not self._waiting and len(self._begun) < threads:
+            return None
+        now = time.monotonic_ns()
+        rows = sum(self._ahead) + (self._urgent_rows if job.priority else self._waiting_rows)
+        wait_ns = admission.wait_ns(self._pace, rows, self._begun, threads, now)
+        until_ns = job.deadline_ns - now if job.deadline_ns else math.inf
+        if self._waiting and (
+            self._waiting_rows + job.rows > self._plan.queue_rows or self._waiting_bytes + job.bytes > self._plan.queue_bytes
+        ):
+            outcome, what = REJECTED, "the queue is full"
+        elif wait_ns > admission.allowed_ns(self._pace, self._longest_ns, until_ns):
+            outcome, what = LATE, "the answer would come too late"
+        else:
+            return None
+        self._statistics.turned_away(outcome, job.wire)
+        return Unavailable(
+            what,
+            found=f"{self._waiting_rows} rows ({self._waiting_bytes / 1e6:.1f} MB) wait, one more for {wait_ns / 1e6:.0f} ms",
+            next="try again later",
+            retry_after_seconds=admission.retry_after_seconds(wait_ns),
+        )
+
     def _turn(self) -> None:
         """Run what waits, unless more has come since the loop turned last: then look once more what is ready.
 
         An idle server loses 3 µs to that, a busy one fills its batches: 15 % less CPU a request of a light model.
         """
-        if self._seen < self._waiting_rows < self._plan.max_rows:
+        if self._seen < self._waiting_rows < self._runs.max_rows:
             self._seen = self._waiting_rows
             self._at_next_turn()
             return
@@ -154,18 +231,36 @@ class Batcher:
         self._loop.call_soon(self._turn)
 
     def _begin(self) -> None:
-        while self._waiting and (self._pool is None or self._busy < self._threads):
+        while self._waiting and (self._pool is None or len(self._begun) < self._threads or self._may_run_ahead()):
             batch = self._next()
             if not batch:
                 continue
+            start = time.monotonic_ns()
             if self._pool is None:
-                answers, start, took = self._run(batch)
+                answers = self._runs.run(batch)
+                took = time.monotonic_ns() - start
+                self._pace_is(self._pace.after(sum([job.rows for job in batch]), took))
                 self._finish(batch, answers, start, took)
                 if took > LONGEST_INLINE_NS:
                     self._leave_the_loop()
             else:
-                self._busy += 1
+                if len(self._begun) < self._threads:
+                    self._begun.append(start)
+                else:
+                    self._ahead.append(sum([job.rows for job in batch]))
                 self._pool.submit(self._run_in_thread, batch)
+        if self._waiting and not self._sweeping and self._loop:
+            self._sweeping = True
+            self._loop.call_later(SWEEP_SECONDS, self._sweep)
+
+    def _may_run_ahead(self) -> bool:
+        """Whether a busy thread gets a batch beforehand: a full one, of which none is urgent or may yet expire."""
+        return (
+            len(self._ahead) < self._threads
+            and self._waiting_rows >= self._runs.max_rows
+            and not self._ordered
+            and 0 < self._pace.run_ns < LONGEST_AHEAD_NS
+        )
 
     def _leave_the_loop(self) -> None:
         """A run took long after all (its cost may depend on its input): from now on a thread makes them."""
@@ -175,102 +270,112 @@ class Batcher:
     def _next(self) -> list[Order]:
         """The next batch, out of the queue: the most urgent job, and those of its shape that fit beside it."""
         waiting = self._waiting
-        if self._mixes and not self._ordered and not self._keyed and self._waiting_rows <= self._plan.max_rows:
+        most = self._runs.max_rows
+        now = time.monotonic_ns()
+        if (
+            self._mixes
+            and not self._ordered
+            and not self._keyed
+            and self._waiting_rows <= most
+            and now - waiting[0].arrived_ns <= self._longest_ns
+        ):
             batch = [job for job in waiting if not job.cancelled]  # the common case: everything that waits
             if len(batch) == len(waiting):
                 self._waiting = []
-                self._waiting_rows = 0
+                self._waiting_rows = self._waiting_bytes = 0
                 return batch
-        now = time.monotonic_ns()
         if self._ordered:
             waiting.sort(key=lambda job: job.priority or 1 << 62)
         batch = []
         left: list[Order] = []
         rows = 0
         for job in waiting:
-            if job.cancelled or (job.deadline_ns and now >= job.deadline_ns):
-                self._drop(job)
-            elif not batch or (self._mixes and job.key == batch[0].key and rows + job.rows <= self._plan.max_rows):
+            if self._is_over(job, now):
+                self._drop(job, now)
+            elif not batch or (self._mixes and job.key == batch[0].key and rows + job.rows <= most):
                 batch.append(job)
                 rows += job.rows
-                self._waiting_rows -= job.rows
+                self._take_out(job)
             else:
                 left.append(job)
         self._waiting = left
         self._ordered = self._ordered and bool(left)
         return batch
 
-    def _drop(self, job: Order) -> None:
+    def _sweep(self) -> None:
+        """Let go of whose time has passed while all threads are busy."""
+        self._sweeping = False
+        now = time.monotonic_ns()
+        left: list[Order] = []
+        for job in self._waiting:
+            if self._is_over(job, now):
+                self._drop(job, now)
+            else:
+                left.append(job)
+        self._waiting = left
+        self._begin()
+
+    def _is_over(self, job: Order, now: int) -> bool:
+        """Whether a job is not to be run any more: nobody waits for it, or it is too late."""
+        return job.cancelled or 0 < job.deadline_ns <= now or now - job.arrived_ns > self._longest_ns
+
+    def _take_out(self, job: Order) -> None:
         self._waiting_rows -= job.rows
+        self._waiting_bytes -= job.bytes
+        if job.priority:
+            self._urgent_rows -= job.rows
+
+    def _drop(self, job: Order, now: int) -> None:
+        self._take_out(job)
         if job.cancelled:
-            self._statistics.cancelled += 1
+            self._statistics.dropped(CANCELLED, job.wire)
             return
-        self._statistics.expired += 1
-        waited_ms = (time.monotonic_ns() - job.arrived_ns) / 1e6
-        job.done(None, Unavailable("the request's timeout passed while it waited", found=f"{waited_ms:.1f} ms"))
-
-    def _run(self, batch: list[Order]) -> tuple[list[dict[str, Array] | ShipworthyError], int, int]:
-        """The answers of a batch, when its run began and how long it took (ns); in the loop or in a thread."""
-        start = time.monotonic_ns()
-        try:
-            answers: list[dict[str, Array] | ShipworthyError] = list(self._together(batch))
-        except ShipworthyError as error:
-            answers = [error] if len(batch) == 1 else [self._alone(job) for job in batch]
-        except Exception:  # whatever it was, every caller gets an answer
-            log.exception("a batch of %d requests could not be run", len(batch))
-            answers = [Failed("internal error: the server's log says more")] * len(batch)
-        return answers, start, time.monotonic_ns() - start
-
-    def _together(self, batch: list[Order]) -> list[dict[str, Array]]:
-        if len(batch) == 1:
-            return [self._split(batch[0])]
-        inputs = {name: np.concatenate([job.inputs[name] for job in batch]) for name in batch[0].inputs}
-        outputs = self._runner.run(inputs)
-        answers = []
-        at = 0
-        for job in batch:
-            answers.append({name: array[at : at + job.rows] for name, array in outputs.items()})
-            at += job.rows
-        return answers
-
-    def _split(self, job: Order) -> dict[str, Array]:
-        """One job alone; in parts, when it is larger than the largest batch."""
-        step = self._plan.max_rows
-        if job.rows <= step or not self._mixes:
-            return self._runner.run(job.inputs)
-        parts = [
-            self._runner.run({name: array[start : start + step] for name, array in job.inputs.items()})
-            for start in range(0, job.rows, step)
-        ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-    def _alone(self, job: Order) -> dict[str, Array] | ShipworthyError:
-        """After a failed batch each job is tried by itself: one that cannot be run takes no other with it."""
-        try:
-            return self._split(job)
-        except ShipworthyError as error:
-            return error
+        self._statistics.dropped(EXPIRED, job.wire)
+        passed = "the request's timeout" if 0 < job.deadline_ns <= now else "the longest wait for a run"
+        wait_ns = admission.wait_ns(self._pace, self._waiting_rows, self._begun, max(1, self._threads), now)
+        job.done(
+            None,
+            Unavailable(
+                f"{passed} passed while it waited",
+                found=f"{(now - job.arrived_ns) / 1e6:.1f} ms",
+                retry_after_seconds=admission.retry_after_seconds(wait_ns),
+            ),
+        )
 
     def _run_in_thread(self, batch: list[Order]) -> None:
-        result = self._run(batch)
+        start = time.monotonic_ns()
+        answers = self._runs.run(batch)
+        took = time.monotonic_ns() - start
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._after, batch, *result)
+            self._loop.call_soon_threadsafe(self._after, batch, answers, start, took)
 
-    def _after(self, batch: list[Order], answers: list[dict[str, Array] | ShipworthyError], start: int, took: int) -> None:
-        self._busy -= 1
+    def _after(self, batch: list[Order], answers: list[Answer], start: int, took: int) -> None:
+        end = start + took
+        # Runs end about in the order in which they began. What a thread needs between two runs counts as well.
+        self._pace_is(self._pace.after(sum([job.rows for job in batch]), end - self._begun.pop(0)))
+        if self._ahead:
+            self._ahead.popleft()
+            self._begun.append(end)
         self._begin()  # the next batch runs while these answers are written
         self._finish(batch, answers, start, took)
 
-    def _finish(self, batch: list[Order], answers: list[dict[str, Array] | ShipworthyError], start: int, took: int) -> None:
-        now, statistics = time.monotonic_ns(), self._statistics
-        statistics.batch(sum([job.rows for job in batch]), took)
+    def _finish(self, batch: list[Order], answers: list[Answer], start: int, took: int) -> None:
+        statistics = self._statistics
+        rows = sum([job.rows for job in batch])
+        statistics.batch(rows, took)
         for job, answer in zip(batch, answers, strict=True):
             if isinstance(answer, ShipworthyError):
-                statistics.failed(now - job.arrived_ns)
                 job.done(None, answer)
+                statistics.failed(time.monotonic_ns() - job.began_ns, job.wire)
             else:
-                statistics.succeeded(now - job.arrived_ns, start - job.arrived_ns, took)
                 job.done(answer, None)
+                statistics.succeeded(time.monotonic_ns() - job.began_ns, start - job.arrived_ns, took, job.wire)
+
+    def _pace_is(self, pace: Pace) -> None:
+        """Remember how fast runs are, and what follows for those who wait."""
+        self._pace = pace
+        self._longest_ns = admission.longest_ns(pace, self._plan.max_wait_ms)
+        self._easy_rows = admission.easy_rows(pace, self._longest_ns, max(1, self._threads), self._plan.queue_rows)
 
 
 def _is_batched(signature: Signature) -> bool:

@@ -8,7 +8,6 @@ from typing import Any
 from shipworthy.errors import Failed, ShipworthyError
 from shipworthy.serve.letters import Abort, Change, Commit, Count, Find, Prepare
 from shipworthy.serve.rounds import Lost, Round, Steps
-from shipworthy.serve.statistics import total
 from shipworthy.serve.wording import sentence
 
 # Weights may come over a network; a worker that takes longer has hung.
@@ -61,16 +60,21 @@ def reload(asker: Any, others: Callable[[], tuple[Any, ...]], adopt: Callable[[C
     return (yield from change(asker, found, others, adopt))
 
 
-def count(workers: tuple[Any, ...], known: Callable[[Any], Any], ended: Any) -> Steps:
-    """The steps of counting: what all workers have done, those included that have ended.
+def count(workers: tuple[Any, ...], told: Callable[[Any, Any], None], known: Callable[[], Any]) -> Steps:
+    """The steps of counting: what all workers have done, those included that are ending or have ended.
+
+    What is said is remembered first, so that a later sum is never below this one, whoever dies in between.
 
     Args:
         workers: those that answer requests now.
-        known: what a worker has told before, for one that does not reply.
-        ended: what workers that are no more had told.
+        told: remembers what a worker has said; of one that does not reply its last word counts.
+        known: all that was told, summed.
     """
     replies = yield Round(workers, Count(), COUNT_SECONDS)
-    return total([ended, *(known(one) if isinstance(said, ShipworthyError) else said for one, said in replies.items())])
+    for worker, said in replies.items():
+        if not isinstance(said, ShipworthyError):
+            told(worker, said)
+    return known()
 
 
 def _give_up(workers: tuple[Any, ...], wanted: Change, error: ShipworthyError) -> Steps:

@@ -16,8 +16,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from shipworthy.serve import letters
-from shipworthy.serve.letters import ASK, GO
+from shipworthy.serve import letters, usage
+from shipworthy.serve.letters import ASK, GO, Tally
 from shipworthy.serve.statistics import Counts, total
 
 LEAST_WAIT_SECONDS = 0.05
@@ -43,6 +43,10 @@ class Child:
         self.born = time.monotonic()
         self.counted: Counts = {}
 
+    def has_counted(self, counts: Counts) -> None:
+        """Remember what it says."""
+        self.counted = counts
+
     def ask(self, number: int, body: Any) -> None:
         """Send a question; see ``rounds.Asked``."""
         letters.post(self.control, ASK, number, body)
@@ -66,6 +70,7 @@ class Crew:
         self.generation = 0
         self.counted: Counts = {}
         """What those that are no more had counted."""
+        self.restarts = 0
 
     def start(self, replaces: Child | None = None) -> Child:
         """Fork a worker."""
@@ -123,9 +128,12 @@ class Crew:
         child.dead = True
         del self._children[child.control]
         _, status = os.waitpid(child.pid, 0)
+        for counted in child.counted.values():
+            counted.rest()
         self.counted = total([self.counted, child.counted])
         if child.leaving or self._has_heir(child):
             return
+        self.restarts += 1
         lived = time.monotonic() - child.born
         self._wait = min(MOST_WAIT_SECONDS, 2 * self._wait) if lived < QUICK_DEATH_SECONDS else LEAST_WAIT_SECONDS
         log.warning("worker %d ended (%s); another starts in %.2f s", child.pid, _how(status), self._wait)
@@ -150,6 +158,12 @@ class Crew:
         for child in list(self._children.values()):
             if child.ready and child.generation != self.generation:
                 self.replace(child)
+
+    def tally(self) -> Tally:
+        """What all have told that they have done, those included that are no more; and what their processes take."""
+        counts = total([self.counted, *(child.counted for child in self._children.values())])
+        used = {"supervisor": usage.mine(), "workers": usage.of_children([child.pid for child in self._children.values()])}
+        return Tally(counts, len(self.ready()), self.restarts, used)
 
     def forget(self, names: Iterable[str]) -> None:
         """Drop what was counted of models that are served no more."""

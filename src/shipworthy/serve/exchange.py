@@ -17,6 +17,7 @@ from shipworthy.protocols import Array
 from shipworthy.serve.batcher import Job
 from shipworthy.serve.catalog import Live
 from shipworthy.serve.compression import TooLarge, compress, expand
+from shipworthy.serve.statistics import V2_REST
 from shipworthy.serve.wording import sentence
 
 LINGER_SECONDS = 1.0
@@ -81,8 +82,16 @@ async def read(request: Request, limit_bytes: int) -> bytes:
     return expand(b"".join(chunks), request.headers.get("content-encoding", "identity"), limit_bytes)
 
 
-async def ask(live: Live, inputs: dict[str, Array], rows: int, deadline_ns: int = 0, priority: int = 0) -> dict[str, Array]:
-    """What the model gives, through its queue."""
+async def ask(
+    live: Live,
+    inputs: dict[str, Array],
+    rows: int,
+    deadline_ns: int = 0,
+    priority: int = 0,
+    wire: int = V2_REST,
+    began_ns: int = 0,
+) -> dict[str, Array]:
+    """What the model gives, through its queue; see ``batcher.Order``."""
     answered: asyncio.Future[dict[str, Array]] = asyncio.get_running_loop().create_future()
 
     def done(outputs: dict[str, Array] | None, error: ShipworthyError | None) -> None:
@@ -93,7 +102,7 @@ async def ask(live: Live, inputs: dict[str, Array], rows: int, deadline_ns: int 
         else:
             answered.set_result(outputs)
 
-    job = Job(inputs, rows, done, deadline_ns, priority)
+    job = Job(inputs, rows, done, deadline_ns, priority, wire, began_ns)
     live.submit(job)
     try:
         return await answered
@@ -115,7 +124,7 @@ async def of_ours(request: Request, error: ShipworthyError) -> Response:
     if isinstance(error, Failed):
         log.error("%s %s: %s", request.method, request.url.path, error)
     kind = Closing if isinstance(error, TooLarge) else Json
-    headers = {"retry-after": "1"} if isinstance(error, Unavailable) else None
+    headers = {"retry-after": str(error.retry_after_seconds)} if isinstance(error, Unavailable) else None
     return kind({"error": sentence(error)}, status_code=error.http_status, headers=headers)
 
 

@@ -3,26 +3,30 @@
 Only the common case is taken: POST to an exact URL of a loaded model, HTTP/1.1, a body of known length within the limit,
 not compressed, nothing pending on the connection. Everything else (other routes, chunked bodies, pipelined requests,
 ``Expect``…) goes the ordinary way through uvicorn and the application, which answers the same.
+
+Both ways have the same bounds: on the size of a head, and on how long a caller may take to send and to read.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from shipworthy.errors import Failed, Refused, ShipworthyError
 from shipworthy.protocols import Array, Arrays
 from shipworthy.serve.batcher import Order
+from shipworthy.serve.bounds import Bounded
 from shipworthy.serve.catalog import Live
 from shipworthy.serve.compression import compress
 from shipworthy.serve.oip import LENGTH_HEADER, read_length
 from shipworthy.serve.quick_tfs import QuickTfs
+from shipworthy.serve.statistics import outcome_of
 from shipworthy.serve.wording import error_body, error_headers
 
 # A header that makes a request uncommon: the ordinary way reads it.
@@ -48,6 +52,9 @@ log = logging.getLogger(__name__)
 class Reader(Protocol):
     """Reads and answers the requests of one protocol to one model version."""
 
+    wire: int
+    """The protocol: its place in ``statistics.PROTOCOLS``."""
+
     def parse(self, body: bytes, header_length: int | None) -> Any:
         """The request in a body: ``inputs``, ``rows``, ``priority`` and ``timeout_us``."""
         ...
@@ -60,11 +67,12 @@ class Reader(Protocol):
 class Head:
     """What the head of a common request says: who answers, and the length of the body."""
 
-    __slots__ = ("accept", "body_bytes", "json_bytes", "reader", "submit")
+    __slots__ = ("accept", "body_bytes", "json_bytes", "reader", "statistics", "submit")
 
     def __init__(self, live: Live, reader: Reader, body_bytes: int, json_bytes: int | None, accept: str) -> None:
         self.reader = reader
         self.submit = live.batcher.submit
+        self.statistics = live.statistics
         self.body_bytes = body_bytes
         self.json_bytes = json_bytes
         self.accept = accept
@@ -80,6 +88,8 @@ class Gate:
         self.date = b""
         self.leaving = False
         self.closed: Callable[[], None] = lambda: None
+        self.allows: Callable[[str, list[bytes]], bool] | None = None
+        """Whether who sent these ``authorization`` headers may use a model; it is asked before a head is remembered."""
 
     def show(self, name: str, lives: Iterable[Live], default: Live | None) -> None:
         """Answer exactly these versions of a model from now on; ``default`` where a request names no version."""
@@ -116,6 +126,7 @@ class Cycle(Order):
     __slots__ = ("disconnected", "head", "keep_alive", "protocol", "request")
 
     message_event = NoEvent()
+    response_started = False
     response_complete = False  # the protocol lets go of a cycle that is answered
 
     def __init__(self, protocol: FastProtocol, head: Head, *, keep_alive: bool) -> None:
@@ -124,13 +135,16 @@ class Cycle(Order):
         self.keep_alive = keep_alive
         self.cancelled = False
         self.key = ()
+        self.wire = head.reader.wire
 
     def begin(self, body: bytes) -> None:
         """The body is whole: read it and queue it."""
         head = self.head
+        self.began_ns = time.monotonic_ns()
         try:
             self.request = request = head.reader.parse(body, head.json_bytes)
         except Exception as error:  # noqa: BLE001  whatever it was, the caller gets an answer
+            head.statistics.turned_away(outcome_of(error), self.wire)
             self.done(None, _told(error))
             return
         self.inputs = request.inputs
@@ -176,7 +190,7 @@ def _failure(error: ShipworthyError, date: bytes, *, keep_alive: bool) -> bytes:
     return b"%b%b%b%b%d\r\n\r\n%b" % (line, date, extra, JSON, len(body), body)
 
 
-class FastProtocol(HttpToolsProtocol):
+class FastProtocol(Bounded):
     """uvicorn's protocol with the lane in front."""
 
     cycle: Any
@@ -185,7 +199,6 @@ class FastProtocol(HttpToolsProtocol):
         super().__init__(config, state, {}, loop)
         self.gate = gate
         self.idle_since = loop.time()
-        self._within = False  # the parser has begun a message and not ended it
         self._body: list[bytes] = []
 
     def data_received(self, data: bytes) -> None:
@@ -196,7 +209,7 @@ class FastProtocol(HttpToolsProtocol):
         """
         cycle = self.cycle
         if self._within or not (cycle is None or cycle.response_complete):
-            super().data_received(data)
+            self._feed(data)
             return
         end = data.find(HEAD_END) + 4
         head = self.gate.heads.get(data[:end])
@@ -206,20 +219,21 @@ class FastProtocol(HttpToolsProtocol):
             self.cycle = cycle = Cycle(self, head, keep_alive=True)
             cycle.begin(data[end:])
             return
-        super().data_received(data)
+        self._feed(data)
         cycle = self.cycle
-        if type(cycle) is Cycle and cycle.keep_alive and len(data) == end + cycle.head.body_bytes:
+        if type(cycle) is Cycle and cycle.keep_alive and not self._within and len(data) == end + cycle.head.body_bytes:
             self.gate.remember(data[:end], cycle.head)
 
     def on_message_begin(self) -> None:
         """Start a request; what only the ordinary way needs is made there."""
-        self._within = True
+        self._begin_head()
         self.url = b""
         self.expect_100_continue = False
         self.headers = []
 
     def on_headers_complete(self) -> None:
         """Choose the lane."""
+        self._end_head()
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             head = self._common() if self.url in self.gate.urls else None
@@ -231,9 +245,12 @@ class FastProtocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expects
         self.headers.extend(headers)
         super().on_headers_complete()
+        self.headers = []  # trailers are read by nobody: they must not end up among the headers
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
+        self._moved = True
+        self._waited = 0
         if type(self.cycle) is Cycle:
             self._body.append(body)  # its length is announced and within the limit
         else:
@@ -265,10 +282,16 @@ class FastProtocol(HttpToolsProtocol):
         transport.write(data)
         if not cycle.keep_alive:
             transport.close()
-        elif self.pipeline:
+        elif self.pipeline or self._last:
             self.on_response_complete()
         else:
             self.idle_since = self.loop.time()
+            if self.flow.write_paused:
+                self.flow.pause_reading()  # who does not read answers gets no more of them
+
+    def say(self, error: ShipworthyError) -> None:
+        """Write that something is wrong, as the last answer."""
+        self.transport.write(_failure(error, self.gate.date, keep_alive=False))
 
     def leave(self) -> None:
         """Close the connection with the answer that is being made; one where nothing is asked stays open for now."""
@@ -287,6 +310,7 @@ class FastProtocol(HttpToolsProtocol):
             return None
         length = head_length = None
         accept = ""
+        keys: list[bytes] = []
         for name, value in self.headers:
             if name in UNCOMMON:
                 return None
@@ -296,6 +320,8 @@ class FastProtocol(HttpToolsProtocol):
                 head_length = value.decode("latin-1")
             elif name == b"accept-encoding":
                 accept = value.decode("latin-1")
+            elif name == b"authorization":
+                keys.append(value)
         if length is None or not length.isdigit() or int(length) > self.gate.body_limit_bytes:
             return None
         try:
@@ -303,4 +329,7 @@ class FastProtocol(HttpToolsProtocol):
         except Refused:
             return None
         live, reader = self.gate.urls[self.url]
+        allows = self.gate.allows
+        if allows is not None and not allows(live.name, keys):
+            return None  # the ordinary way says why
         return Head(live, reader, int(length), json_bytes, accept)

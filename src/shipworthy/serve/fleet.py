@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shipworthy.errors import NotFound, Refused, ShipworthyError
-from shipworthy.serve.catalog import Catalog
-from shipworthy.serve.letters import Change, Count
+from shipworthy.serve.catalog import Catalog, Live
+from shipworthy.serve.letters import Change, Count, Tally
 from shipworthy.serve.source import Offer, Policy, Source
 from shipworthy.serve.statistics import Statistics
 from shipworthy.serve.wording import sentence
@@ -41,13 +41,22 @@ class Fleet:
         Raises:
             NotFound: no such model or version.
         """
+        done, _ = await self.measured(name, version)
+        return [(live.name, live.version, statistics) for live, statistics in done]
+
+    async def measured(self, name: str = "", version: str = "") -> tuple[list[tuple[Live, Statistics]], Tally]:
+        """As ``counted``, each beside its version, and the whole that it was taken from.
+
+        Raises:
+            NotFound: no such model or version.
+        """
         lives = [
             live
             for one in ([name] if name else self._catalog.names())
             for live in ([self._catalog.find(one, version)] if version else self._catalog.versions(one))
         ]
-        counts = await self._ask(Count())
-        return [(live.name, live.version, counts.get((live.name, live.version), Statistics())) for live in lives]
+        tally = await self._ask(Count())
+        return [(live, tally.counts.get((live.name, live.version), live.statistics)) for live in lives], tally
 
     async def load(self, name: str) -> None:
         """Serve a model as its source has it now; a version that has not changed is kept.

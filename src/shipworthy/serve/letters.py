@@ -9,10 +9,13 @@ from __future__ import annotations
 import os
 import pickle
 import socket
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from shipworthy.serve.source import Offer
+from shipworthy.serve.statistics import Counts
+from shipworthy.serve.usage import Usage
 
 # A letter itself is a byte and a number; a connection is a byte alone. Either brings at most one descriptor.
 LETTER_BYTES = 64
@@ -63,7 +66,21 @@ class Find:
 
 @dataclass(frozen=True)
 class Count:
-    """Say what was counted. Answer: ``Statistics`` by name and version; of all workers, when a worker asks."""
+    """Say what was counted. Answer: ``Statistics`` by name and version; a ``Tally`` over all workers, when a worker asks."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What all workers have done, and the processes that do it.
+
+    ``workers`` answer requests now; ``restarts`` counts those that ended unasked and were replaced; ``usage`` is by kind of
+    process: ``supervisor``, ``workers``.
+    """
+
+    counts: Counts
+    workers: int = 0
+    restarts: int = 0
+    usage: Mapping[str, Usage] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

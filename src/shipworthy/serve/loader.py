@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,28 +16,30 @@ from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.letters import Change
 from shipworthy.serve.plan import plan, tune
 from shipworthy.serve.source import ServedModel
-from shipworthy.serve.statistics import Statistics
+from shipworthy.serve.statistics import Statistics, edges
+from shipworthy.settings import ServeSettings
 
 Stamp = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in memory, not served yet; ``stamp`` tells whether its files have changed since."""
+    """A model in memory, not served yet; ``stamp`` tells whether its files have changed since, ``took_ns`` what it took."""
 
     model: ServedModel
     runner: Runner
     stamp: Stamp
+    took_ns: int
 
 
 class Loader:
     """Loads what one worker serves. One change at a time: ``prepare``, then ``commit`` or ``abort``."""
 
-    def __init__(self, catalog: Catalog, switched: Callable[[str], None], *, measure: bool) -> None:
-        """``switched`` is called with each name that changed; ``measure``: a run is measured where its cost is not known."""
+    def __init__(self, catalog: Catalog, switched: Callable[[str], None], settings: ServeSettings) -> None:
+        """``switched`` is called with each name that changed."""
         self._catalog = catalog
         self._switched = switched
-        self._measure = measure
+        self._settings = settings
         self._prepared: dict[tuple[str, int], Loaded] = {}
         self._served: dict[tuple[str, int], Loaded] = {}
         self.cores = 1
@@ -97,16 +100,22 @@ class Loader:
             self._catalog.failures[name] = reason
 
     def _load(self, model: ServedModel) -> Loaded:
+        began = time.monotonic_ns()
         stamp = _stamp(model)
         runner = load(model.path, model.target)
         with contextlib.suppress(ShipworthyError):  # made-up values may be outside what the model takes
             runner.run(made_up(runner.signature, 1).inputs)
-        cost = model.cost or (tune(runner) if self._measure else None)
-        return Loaded(replace(model, cost=cost), runner, stamp)
+        cost = model.cost or (tune(runner) if self._settings.tune else None)
+        model = replace(model, cost=cost, since=model.since or time.time_ns())
+        return Loaded(model, runner, stamp, time.monotonic_ns() - began)
 
     def _live(self, loaded: Loaded) -> Live:
-        model, statistics = loaded.model, Statistics()
+        model = loaded.model
+        statistics = Statistics(model.since, edges(self._settings.slo_ms))
+        statistics.load_ns = loaded.took_ns
         made = plan(model.cost, self.cores, alone=self.alone)
+        queue_bytes = int(self._settings.queue_mb * 1e6)
+        made = replace(made, queue_bytes=queue_bytes, max_wait_ms=self._settings.max_wait_ms)
         if model.most_rows is not None:
             made = replace(made, max_rows=min(made.max_rows, model.most_rows))
         batcher = Batcher(loaded.runner, made, statistics)
@@ -114,7 +123,7 @@ class Loader:
 
 
 def _is_same(kept: Loaded, model: ServedModel) -> bool:
-    return replace(kept.model, cost=model.cost) == model and kept.stamp == _stamp(model)
+    return replace(kept.model, cost=model.cost, since=model.since) == model and kept.stamp == _stamp(model)
 
 
 def _stamp(model: ServedModel) -> Stamp:

@@ -113,13 +113,9 @@ def _server_paths() -> Plain:
         "/v2/models/stats": _get("What was done with every version, over all workers", _SERVER, _STATISTICS),
         "/v2/repository/index": _post("Every version there is, and its state", _SERVER, _ANY, _list(_ANY), required=False),
         "/openapi.json": _get("This document", _SERVER, _ANY),
-        "/docs": {
-            "get": {
-                "summary": "A page about the models for people",
-                "tags": [_SERVER],
-                "responses": {"200": {"description": "the page", "content": {"text/html": {"schema": _text()}}}},
-            }
-        },
+        "/metrics": _page("What all workers have done and are doing, for Prometheus", "text/plain"),
+        "/monitoring/prometheus/metrics": _page("The same, where TensorFlow Serving has it", "text/plain"),
+        "/docs": _page("A page about the models for people", "text/html"),
     }
 
 
@@ -169,6 +165,11 @@ def _tfs_paths(live: Live, base: str, which: str) -> Plain:
         f"{base}:classify": _post(f"Classify with {name}{which}", name, examples, results),
         f"{base}:regress": _post(f"Regress with {name}{which}", name, examples, results),
     }
+
+
+def _page(summary: str, media_type: str) -> Plain:
+    answer = {"description": "the page", "content": {media_type: {"schema": _text()}}}
+    return {"get": {"summary": summary, "tags": [_SERVER], "responses": {"200": answer}}}
 
 
 def _get(summary: str, tag: str, schema: Plain, errors: Mapping[str, str] | None = None) -> Plain:
@@ -259,9 +260,13 @@ def _nested(spec: TensorSpec, shape: tuple[int | None, ...]) -> Plain:
 
 
 def _dimensions(spec: TensorSpec) -> Plain:
-    sizes = [{"type": "integer", "minimum": 0} if n is None else {"const": n} for n in spec.shape]
-    exact = {"minItems": len(sizes), "maxItems": len(sizes)}
-    return {"type": "array"} | ({"prefixItems": sizes} if sizes else {}) | exact
+    """Every size by itself would need ``prefixItems``, which tools that read such documents stumble over."""
+    shape = [-1 if n is None else n for n in spec.shape]
+    return _list({"type": "integer", "minimum": 0}) | {
+        "minItems": len(shape),
+        "maxItems": len(shape),
+        "description": f"{shape}, where -1 is any size",
+    }
 
 
 def _object(properties: Plain, required: list[str] | None = None) -> Plain:

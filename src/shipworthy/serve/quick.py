@@ -19,6 +19,7 @@ import numpy as np
 from shipworthy.protocols import Array, Arrays
 from shipworthy.records import Signature
 from shipworthy.serve import fit, oip, tensors
+from shipworthy.serve.statistics import V2_REST
 
 # Texts that are remembered, and the longest of them.
 MOST_TEXTS = 256
@@ -65,6 +66,8 @@ class Around:
 
 class Quick:
     """Reads and answers the requests of one model version."""
+
+    wire = V2_REST
 
     def __init__(self, name: str, version: str, signature: Signature) -> None:
         self._name = name

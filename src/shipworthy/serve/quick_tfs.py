@@ -10,10 +10,13 @@ import msgspec
 from shipworthy.protocols import Arrays
 from shipworthy.records import Signature
 from shipworthy.serve import tfs, tfs_messages
+from shipworthy.serve.statistics import TFS_REST
 
 
 class QuickTfs:
     """Reads and answers ``predict`` for one model version."""
+
+    wire = TFS_REST
 
     def __init__(self, signature: Signature) -> None:
         self._signature = signature

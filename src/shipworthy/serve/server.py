@@ -7,17 +7,23 @@ import errno
 import ipaddress
 import logging
 import os
+import resource
 import socket
 from collections.abc import Callable
 
+import msgspec
+
 from shipworthy.errors import Refused
-from shipworthy.serve import handover
+from shipworthy.serve import handover, security
+from shipworthy.serve.security import Security
 from shipworthy.serve.source import Source
 from shipworthy.serve.supervisor import Supervisor
 from shipworthy.serve.worker import GRPC, HTTP, Work
 from shipworthy.settings import ServeSettings
 
 BACKLOG = 2048
+# Files that a process of the server has open beside its connections.
+SPARE_FILES = 256
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +44,10 @@ def run(
         stop_on_eof: stop, too, when standard input closes.
 
     Raises:
-        Refused: the address or port cannot be had, or a model cannot be loaded.
+        Refused: the address or port cannot be had, a model cannot be loaded, or keys or certificates cannot be used.
         NotFound: a model is not there any more.
     """
+    secured = security.read(settings)
     offers = [source.find(name) for name in source.names()]
     if not offers:
         raise Refused("there is nothing to serve", expected="at least one model", next="name one that is there")
@@ -49,16 +56,37 @@ def run(
         http, grpc = (stack.enter_context(one) for one in sockets)
         host = http.getsockname()[0]
         if not ipaddress.ip_address(host).is_loopback:
-            log.warning("other machines can reach this server, and it asks nobody for a key (host %s)", host)
+            _warn(host, secured)
 
         def ready() -> None:
             for listener in (http, grpc):  # only now: until they listen, callers are refused, not kept waiting
                 _listen(listener, settings)
-            announce(f"http://{_address(http)}", _address(grpc))
+            announce(f"http{'s' if secured.tls else ''}://{_address(http)}", _address(grpc))
             handover.say_ready()
 
-        work = Work(offers, source, settings, len(os.sched_getaffinity(0)), grpc.getsockname()[1])
+        settings = msgspec.structs.replace(settings, max_connections=_connections(settings.max_connections))
+        work = Work(offers, source, settings, len(os.sched_getaffinity(0)), grpc.getsockname()[1], security=secured)
         Supervisor(work, {HTTP: http, GRPC: grpc}, ready).run(stop_on_eof=stop_on_eof)
+
+
+def _warn(host: str, secured: Security) -> None:
+    if secured.keys is None:
+        log.warning("other machines can reach this server, and it asks nobody for a key (host %s)", host)
+    elif secured.tls is None:
+        log.warning("other machines can reach this server, and without TLS their keys can be read on the way (host %s)", host)
+
+
+def _connections(wanted: int) -> int:
+    """How many connections there can be: each is an open file, of which the system gives a process so many."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + SPARE_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft < needed:
+        log.warning("max_connections is %d, and this process may have %d files open (ulimit -n)", wanted, soft)
+    return max(1, soft - SPARE_FILES)
 
 
 def _address(listener: socket.socket) -> str:

@@ -21,7 +21,8 @@ class ServedModel:
     """What to serve: a model's file under a name and a version; ``bundle`` is the digest of the bundle it lies in.
 
     ``cost`` is what evidence says of a run; ``None``: it is measured when the model is loaded. ``most_rows`` bounds a
-    batch where its owner has said so; 0: a request is run as it came, neither with others nor in parts.
+    batch where its owner has said so; 0: a request is run as it came, neither with others nor in parts. ``since`` is when
+    it was loaded (ns since 1970), in whichever worker did it first; 0: nobody has.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ServedModel:
     bundle: str = ""
     cost: Cost | None = None
     most_rows: int | None = None
+    since: int = 0
 
 
 @dataclass(frozen=True)

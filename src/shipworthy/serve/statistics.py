@@ -2,83 +2,181 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Mapping
+import itertools
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from time import time_ns
+
+from shipworthy.errors import Refused, Unavailable
+
+PROTOCOLS = ("v2_rest", "v2_grpc", "tfs_rest", "tfs_grpc")
+"""The protocols by which requests come; ``V2_REST`` and the others are their places here."""
+V2_REST, V2_GRPC, TFS_REST, TFS_GRPC = range(4)
+
+OUTCOMES = ("success", "refused", "failed", "rejected", "late", "expired", "cancelled")
+"""How a request may end; ``SUCCESS`` and the others are where its counts begin in ``Statistics.requests``."""
+SUCCESS, REFUSED, FAILED, REJECTED, LATE, EXPIRED, CANCELLED = range(0, len(OUTCOMES) * len(PROTOCOLS), len(PROTOCOLS))
+
+# Dense between 20 and 200 ms, so that a quantile read from the buckets is right within 1 % there; ms.
+_EDGES_MS = (1, 2, 3, 5, 7.5, 10, 15, 20, 30, 40, 50, 60, 75, 90, 100, 110, 125, 150, 200, 250, 500, 1e3, 2.5e3, 5e3, 1e4)
+# Sizes of batches that are told apart; further ones are counted as the next power of two.
+MOST_SIZES = 256
+
+_SUMS = ("compute_ns", "failures_ns", "in_flight", "queue_ns", "rows", "successes_ns", "waiting", "waiting_rows")
+_MOSTS = ("last_ms", "load_ns")
+_LISTS = ("compute_counts", "queue_counts", "requests", "whole_counts")
+
+
+def edges(slo_ms: float | None = None) -> tuple[int, ...]:
+    """The upper edges (ns) of the histograms' buckets; one of them is the limit of the latency, where there is one."""
+    return tuple(sorted({round(1e6 * ms) for ms in (*_EDGES_MS, *([slo_ms] if slo_ms else []))}))
+
+
+EDGES_NS = edges()
 
 
 class Statistics:
-    """Counters and sums of times (ns) since the model was loaded; requests by how they ended, batches by their rows."""
+    """Counters and sums of times (ns) since the model was loaded, and what is under way.
 
-    __slots__ = (
-        "batches",
-        "cancelled",
-        "compute_ns",
-        "expired",
-        "failures",
-        "failures_ns",
-        "last_ms",
-        "queue_ns",
-        "rejected",
-        "rows",
-        "successes",
-        "successes_ns",
-    )
+    ``since`` is when it was loaded (ns since 1970), in whichever worker that was done first: counts of the same loading are
+    one. ``requests`` counts by outcome and protocol; ``batches`` has, by rows, runs and their time; the three lists of
+    counts are histograms over ``edges_ns`` and what lies above: of the whole latency, of waiting, of the model's run.
+    """
 
-    def __init__(self) -> None:
-        self.successes = self.successes_ns = self.failures = self.failures_ns = 0
-        self.queue_ns = self.compute_ns = self.rows = self.last_ms = 0
-        self.rejected = self.expired = self.cancelled = 0
+    __slots__ = ("batches", "edges_ns", "since", *_LISTS, *_MOSTS, *_SUMS)
+
+    def __init__(self, since: int = 0, edges_ns: tuple[int, ...] = EDGES_NS) -> None:
+        self.since = since
+        self.edges_ns = edges_ns
+        self.requests = [0] * (len(OUTCOMES) * len(PROTOCOLS))
+        self.successes_ns = self.failures_ns = self.queue_ns = self.compute_ns = self.rows = 0
+        self.last_ms = self.load_ns = self.in_flight = self.waiting = self.waiting_rows = 0
+        self.whole_counts, self.queue_counts, self.compute_counts = ([0] * (len(edges_ns) + 1) for _ in range(3))
         self.batches: dict[int, list[int]] = {}
 
     def batch(self, rows: int, took_ns: int) -> None:
         """One run of the model over so many rows."""
         self.rows += rows
-        self.last_ms = time.time_ns() // 1_000_000
+        self.last_ms = time_ns() // 1_000_000
         counted = self.batches.get(rows)
         if counted is None:
-            counted = self.batches[rows] = [0, 0]
+            size = rows if len(self.batches) < MOST_SIZES else 1 << (rows - 1).bit_length()
+            counted = self.batches.setdefault(size, [0, 0])
         counted[0] += 1
         counted[1] += took_ns
 
-    def succeeded(self, whole_ns: int, queue_ns: int, compute_ns: int) -> None:
-        """One request answered."""
-        self.successes += 1
+    def succeeded(self, whole_ns: int, queue_ns: int, compute_ns: int, protocol: int = V2_REST) -> None:
+        """One request out of the queue was answered."""
+        self.in_flight -= 1
+        self.requests[protocol] += 1  # success comes first
         self.successes_ns += whole_ns
         self.queue_ns += queue_ns
         self.compute_ns += compute_ns
+        edges_ns = self.edges_ns
+        self.whole_counts[bisect_left(edges_ns, whole_ns)] += 1
+        self.queue_counts[bisect_left(edges_ns, queue_ns)] += 1
+        self.compute_counts[bisect_left(edges_ns, compute_ns)] += 1
 
-    def failed(self, whole_ns: int) -> None:
-        """One request that the model could not answer."""
-        self.failures += 1
+    def failed(self, whole_ns: int, protocol: int = V2_REST) -> None:
+        """One request out of the queue that the model could not answer."""
+        self.in_flight -= 1
+        self.requests[FAILED + protocol] += 1
         self.failures_ns += whole_ns
+
+    def dropped(self, outcome: int, protocol: int = V2_REST) -> None:
+        """One request left the queue without a run: ``EXPIRED`` or ``CANCELLED``."""
+        self.in_flight -= 1
+        self.requests[outcome + protocol] += 1
+
+    def turned_away(self, outcome: int, protocol: int = V2_REST) -> None:
+        """One request never came into the queue."""
+        self.requests[outcome + protocol] += 1
+
+    @contextmanager
+    def until_queued(self, protocol: int, gone: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+        """Count a request that is turned away inside; ``gone`` is raised there when its caller has hung up."""
+        try:
+            yield
+        except gone:
+            self.turned_away(CANCELLED, protocol)
+            raise
+        except Exception as error:
+            self.turned_away(outcome_of(error), protocol)
+            raise
+
+    def count(self, outcome: int) -> int:
+        """Requests that ended so, over all protocols."""
+        return sum(self.requests[outcome : outcome + len(PROTOCOLS)])
+
+    @property
+    def successes(self) -> int:
+        """Requests that were answered."""
+        return self.count(SUCCESS)
+
+    @property
+    def failures(self) -> int:
+        """Requests that the model could not answer."""
+        return self.count(FAILED)
+
+    @property
+    def rejected(self) -> int:
+        """Requests that were turned away because too much waited."""
+        return self.count(REJECTED)
+
+    @property
+    def late(self) -> int:
+        """Requests that were turned away because their answers would have come too late."""
+        return self.count(LATE)
+
+    @property
+    def expired(self) -> int:
+        """Requests whose time passed before they were run."""
+        return self.count(EXPIRED)
+
+    @property
+    def cancelled(self) -> int:
+        """Requests whose callers had gone before they were run."""
+        return self.count(CANCELLED)
 
     @property
     def ended(self) -> int:
         """Requests that have ended, however they did."""
-        return self.successes + self.failures + self.rejected + self.expired + self.cancelled
+        return sum(self.requests)
 
     def add(self, other: Statistics) -> None:
-        """Add what another process has counted."""
-        for name in self.__slots__:
-            if name == "last_ms":
-                self.last_ms = max(self.last_ms, other.last_ms)
-            elif name == "batches":
-                for rows, (count, took_ns) in other.batches.items():
-                    counted = self.batches.setdefault(rows, [0, 0])
-                    counted[0] += count
-                    counted[1] += took_ns
-            else:
-                setattr(self, name, getattr(self, name) + getattr(other, name))
+        """Add what another process has counted of the same loading, over the same edges."""
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in _MOSTS:
+            setattr(self, name, max(getattr(self, name), getattr(other, name)))
+        for name in _LISTS:
+            setattr(self, name, [ours + theirs for ours, theirs in zip(getattr(self, name), getattr(other, name), strict=True)])
+        for rows, (count, took_ns) in other.batches.items():
+            counted = self.batches.setdefault(rows, [0, 0])
+            counted[0] += count
+            counted[1] += took_ns
+
+    def rest(self) -> None:
+        """Nothing is under way: the process that counted is no more."""
+        self.in_flight = self.waiting = self.waiting_rows = 0
 
 
 Counts = Mapping[tuple[str, int], Statistics]
 """Statistics by model name and version."""
 
 
+def outcome_of(error: Exception) -> int:
+    """How a request has ended that was turned away with this error: by whose fault."""
+    return REFUSED if isinstance(error, Refused) else REJECTED if isinstance(error, Unavailable) else FAILED
+
+
 def total(all_counts: Iterable[Counts]) -> dict[tuple[str, int], Statistics]:
-    """The sum over processes."""
+    """The sum over processes; of a version that was loaded anew only what was counted since then."""
     sums: dict[tuple[str, int], Statistics] = {}
-    for counts in all_counts:
-        for key, counted in counts.items():
-            sums.setdefault(key, Statistics()).add(counted)
+    for key, counted in itertools.chain.from_iterable(counts.items() for counts in all_counts):
+        if key not in sums or sums[key].since < counted.since:
+            sums[key] = Statistics(counted.since, counted.edges_ns)
+        if sums[key].since == counted.since:
+            sums[key].add(counted)
     return sums

@@ -25,7 +25,7 @@ from dataclasses import replace
 from typing import Any
 
 from shipworthy.errors import Failed, ShipworthyError, Unavailable
-from shipworthy.serve import changes, letters, worker
+from shipworthy.serve import changes, letters, security, worker
 from shipworthy.serve.crew import SIGNALS, Child, Crew
 from shipworthy.serve.handover import Successor
 from shipworthy.serve.letters import ASK, CLOSED, COUNTED, FAILED, LEAVING, READY, REPLY, UNREADY, Change, Letter
@@ -50,6 +50,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._crew = Crew(self._selector, self._begin_child)
         self._accepting = False
+        self._full = False
         self._stop_at: float | None = None
         self._successor: Successor | None = None
         # Accepted when no worker could take it; nothing more is accepted before it is handed over.
@@ -159,7 +160,10 @@ class Supervisor:
     def _on_signal(self, number: int) -> None:
         if number in {signal.SIGTERM, signal.SIGINT}:
             self._stop()
-        elif number == signal.SIGHUP and self._crew.ready():
+        elif number == signal.SIGHUP:
+            self._read_security()
+            if not self._crew.ready():
+                return
             steps = changes.reload(self._crew.ready()[0], self._crew.ready, self._adopt)
             self._begin_change(steps, _log)
         elif number == signal.SIGUSR2 and self._successor is None and self._stop_at is None:
@@ -169,6 +173,20 @@ class Supervisor:
                 log.error("%s", error)  # noqa: TRY400  it says all
             else:
                 self._selector.register(self._successor.said, selectors.EVENT_READ)
+
+    def _read_security(self) -> None:
+        """Look again at keys and certificates; those that cannot be used change nothing."""
+        try:
+            secured = security.read(self._work.settings)
+        except ShipworthyError as error:
+            log.error("keys and certificates stay as they were: %s", error)  # noqa: TRY400  it says all
+            return
+        self._work = replace(self._work, security=secured)
+        for child in self._crew.everybody():
+            try:
+                child.ask(0, secured)  # nobody waits for the reply
+            except OSError:  # it takes nothing: it must not go on with the old keys
+                self._crew.replace(child)
 
     def _stop(self) -> None:
         """Say everywhere that this server is not ready, and end after the drain delay; told twice, end now."""
@@ -198,8 +216,19 @@ class Supervisor:
                 connection, _ = listener.accept()
             except OSError:  # nobody waits any more, or there are too many open files: the kernel keeps the others
                 return
+            if self._is_full():
+                connection.close()
+                continue
             if not self._hand_over(listener, connection):
                 self._homeless.append((listener, connection))
+
+    def _is_full(self) -> bool:
+        """Whether there are as many connections as may be; the log says so once, until there are fewer again."""
+        full = sum(child.connections for child in self._crew.everybody()) >= self._work.settings.max_connections
+        if full and not self._full:
+            log.warning("%d connections are open: more are closed at once", self._work.settings.max_connections)
+        self._full = full
+        return full
 
     def _hand_over(self, listener: Any, connection: socket.socket) -> bool:
         """Give a connection to a worker; whether one took it."""
@@ -233,7 +262,7 @@ class Supervisor:
         elif letter.kind == READY:
             self._crew.is_ready(child)
         elif letter.kind == COUNTED:
-            child.counted = letter.body
+            child.has_counted(letter.body)
         elif letter.kind == LEAVING:
             self._crew.replace(child)
         elif letter.kind == REPLY:
@@ -248,8 +277,8 @@ class Supervisor:
             steps = changes.change(child, letter.body, self._crew.ready, self._adopt)
             self._begin_change(steps, lambda error: child.tell(REPLY, letter.number, error))
         else:
-            steps = changes.count(self._crew.ready(), lambda one: one.counted, self._crew.counted)
-            self._rounds.begin(steps, lambda counts: child.tell(REPLY, letter.number, counts), time.monotonic())
+            steps = changes.count(self._crew.ready(), Child.has_counted, self._crew.tally)
+            self._rounds.begin(steps, lambda tally: child.tell(REPLY, letter.number, tally), time.monotonic())
 
     def _begin_change(self, steps: Steps, done: Callable[[Any], None]) -> None:
         """Make a change when those before it are made."""

@@ -21,4 +21,4 @@ def error_body(error: ShipworthyError) -> bytes:
 
 def error_headers(error: ShipworthyError) -> bytes:
     """Header lines that go with the error."""
-    return b"retry-after: 1\r\n" if isinstance(error, Unavailable) else b""
+    return b"retry-after: %d\r\n" % error.retry_after_seconds if isinstance(error, Unavailable) else b""

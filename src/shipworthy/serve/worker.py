@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
 
 import uvicorn
 import uvloop
+from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from shipworthy.errors import ShipworthyError
-from shipworthy.serve import app, http2, letters
+from shipworthy.serve import app, http2, letters, memory, security
 from shipworthy.serve.catalog import Catalog
 from shipworthy.serve.fast import FastProtocol, Gate
 from shipworthy.serve.fleet import Fleet
 from shipworthy.serve.grpc.services import Methods, services
+from shipworthy.serve.guard import Guard, Portion, Shown
+from shipworthy.serve.keys import Rights
 from shipworthy.serve.letters import CLOSED, COUNTED, FAILED, GO, LEAVING, READY, Abort, Change, Commit, Find, Prepare
 from shipworthy.serve.line import Line
 from shipworthy.serve.loader import Loader
+from shipworthy.serve.security import Security
 from shipworthy.serve.source import Offer, Source
 from shipworthy.serve.statistics import Statistics
 from shipworthy.settings import ServeSettings
@@ -32,9 +38,12 @@ from shipworthy.settings import ServeSettings
 # Longer than the minute for which load balancers keep idle connections: who reuses one must not find it closed.
 KEEP_ALIVE_SECONDS = 75
 STOP_SECONDS = 30
+HANDSHAKE_SECONDS = 10.0
 # How long a connection on which nothing is asked is kept while this process ends.
 LINGER_SECONDS = 2.0
 TICK_SECONDS = 1.0
+GARBAGE_THRESHOLD = 50_000
+TRIM_AGAIN_SECONDS = 10.0
 
 HTTP, GRPC = b"h", b"g"
 
@@ -53,6 +62,7 @@ class Work:
     cores: int
     grpc_port: int = 0
     alone: bool | None = None
+    security: Security = field(default_factory=Security)
 
 
 class Worker:
@@ -68,9 +78,11 @@ class Worker:
         self._state = ServerState()
         self._catalog = Catalog()
         self._gate = Gate(int(work.settings.body_limit_mb * 1e6))
-        self._loader = Loader(self._catalog, self._show, measure=work.settings.tune)
+        self._loader = Loader(self._catalog, self._show, work.settings)
         self._line: Line
         self._services: Methods
+        self._guard: Guard | None = None
+        self._tls: dict[bytes, ssl.SSLContext] = {}
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
         self._config: uvicorn.Config
@@ -84,6 +96,10 @@ class Worker:
         except ShipworthyError as error:
             letters.post(self._control, FAILED, 0, error)
             return
+        # Requests leave no cycles behind, and their lists would set off a collection every few requests: 7 % of the CPU of a
+        # JSON request (decision 8).
+        gc.freeze()
+        gc.set_threshold(GARBAGE_THRESHOLD, 20, 100)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._serve(offers))
 
@@ -105,9 +121,13 @@ class Worker:
         self._stop = asyncio.Event()
         self._loop.add_signal_handler(signal.SIGTERM, self._leave)
         self._line = Line(self._control, self._take, self._reply, self._told, self._stop.set)
-        fleet = Fleet(self._line.ask, self._work.source, self._catalog)
+        application, self._services = self._answers(self._catalog, Fleet(self._line.ask, self._work.source, self._catalog))
+        if keys := self._work.security.keys:
+            self._guard = Guard(keys, application, self._services, self._answers_for)
+            self._gate.allows = self._guard.allows
+        self._secure(self._work.security)
         self._config = uvicorn.Config(
-            app.build(self._catalog, fleet, self._gate.body_limit_bytes, self._work.grpc_port, lambda: self._ready),
+            self._guard or application,
             http="httptools",
             ws="none",
             lifespan="off",
@@ -120,8 +140,7 @@ class Worker:
         self._config.load()
         self._gate.closed = self._one_closed
         limits = http2.Limits(message_bytes=self._gate.body_limit_bytes)
-        self._services = services(self._catalog, fleet, lambda: self._ready)
-        self._grpc = http2.lane(self._services, limits, self._one_closed)
+        self._grpc = http2.lane(self._guard or self._services, limits, self._one_closed)
         self._lanes = {HTTP: self._protocol, GRPC: self._grpc}
         self._tick()
         self._line.open()
@@ -129,12 +148,31 @@ class Worker:
         await self._stop.wait()
         await self._drain()
 
+    def _answers(self, catalog: Catalog, fleet: Fleet) -> tuple[ASGIApp, Methods]:
+        """What answers over HTTP and gRPC, out of a catalog and a fleet."""
+        limit, port = self._gate.body_limit_bytes, self._work.grpc_port
+        return app.build(catalog, fleet, limit, port, lambda: self._ready), services(catalog, fleet, lambda: self._ready)
+
+    def _answers_for(self, rights: Rights) -> tuple[ASGIApp, Methods]:
+        """What answers somebody with these rights."""
+        shown = Shown(self._catalog, rights)
+        return self._answers(shown, Portion(self._line.ask, self._work.source, shown, rights))
+
+    def _secure(self, secured: Security) -> None:
+        """Ask for these keys, and show this certificate, from now on."""
+        if self._guard and secured.keys:
+            self._guard.change(secured.keys)
+            self._gate.heads.clear()
+        if tls := secured.tls:
+            alpn = {HTTP: security.HTTP_ALPN, GRPC: security.GRPC_ALPN}
+            self._tls = {lane: security.context(tls, protocol) for lane, protocol in alpn.items()}
+
     def _take(self, lane: bytes, descriptor: int) -> None:
         """Take a connection from the supervisor; it is ours from now on."""
         connection = socket.socket(fileno=descriptor)
         connection.setblocking(False)
         self._arriving += 1
-        self._line.begin(self._accept(self._lanes[lane], connection))
+        self._line.begin(self._accept(lane, connection))
 
     def _leave(self) -> None:
         """Told to end by somebody else than the supervisor: it first puts another in this one's place.
@@ -156,9 +194,14 @@ class Worker:
         if isinstance(body, Prepare):
             return await asyncio.to_thread(self._loader.prepare, body.change)
         if isinstance(body, Commit):
-            return self._loader.commit(body.change)
+            self._loader.commit(body.change)
+            # What nobody holds any more is free now; what requests under way still hold, in a while.
+            self._loop.call_later(TRIM_AGAIN_SECONDS, lambda: self._loop.run_in_executor(None, memory.trim))
+            return await asyncio.to_thread(memory.trim)
         if isinstance(body, Abort):
             return self._loader.abort(body.reasons)
+        if isinstance(body, Security):
+            return self._secure(body)
         return self._counts()
 
     def _find(self, served: set[str]) -> Change:
@@ -169,12 +212,17 @@ class Worker:
 
     def _counts(self) -> dict[tuple[str, int], Statistics]:
         catalog = self._catalog
-        return {(live.name, live.version): live.statistics for name in catalog.names() for live in catalog.versions(name)}
+        lives = [live for name in catalog.names() for live in catalog.versions(name)]
+        for live in lives:
+            live.statistics.waiting, live.statistics.waiting_rows = live.batcher.waiting, live.batcher.waiting_rows
+        return {(live.name, live.version): live.statistics for live in lives}
 
-    async def _accept(self, lane: Callable[[], asyncio.Protocol], connection: socket.socket) -> None:
+    async def _accept(self, lane: bytes, connection: socket.socket) -> None:
+        context = self._tls.get(lane)
+        patience = {"ssl_handshake_timeout": HANDSHAKE_SECONDS, "ssl_shutdown_timeout": LINGER_SECONDS} if context else {}
         try:
-            await self._loop.connect_accepted_socket(lane, connection)
-        except OSError:  # it has gone in the meantime
+            await self._loop.connect_accepted_socket(self._lanes[lane], connection, ssl=context, **patience)
+        except OSError:  # it has gone in the meantime, or does not speak TLS as we do
             connection.close()
             self._one_closed()
         finally:
@@ -197,6 +245,7 @@ class Worker:
         before = self._loop.time() - KEEP_ALIVE_SECONDS
         for connection in self._connections():
             connection.close_if_idle(before)
+            connection.look()
         if self._closed:
             self._tell_closed()
         counts = self._counts()

@@ -17,7 +17,7 @@ from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.fleet import Fleet
 from shipworthy.serve.grpc import messages
 from shipworthy.serve.grpc.services import services
-from shipworthy.serve.letters import Count
+from shipworthy.serve.letters import Count, Tally
 from shipworthy.serve.source import Given, ServedModel
 from shipworthy.serve.statistics import Statistics
 
@@ -66,7 +66,7 @@ class Server:
         self.asked.append(body)
         if isinstance(body, Count):
             lives = [live for name in self.catalog.names() for live in self.catalog.versions(name)]
-            return {(live.name, live.version): live.statistics for live in lives}
+            return Tally({(live.name, live.version): live.statistics for live in lives})
         for name in body.gone:
             self.catalog.drop(name)
         return None

@@ -15,6 +15,7 @@ from shipworthy.records import TensorSpec
 from shipworthy.serve import fit, tensors
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.grpc import fields, messages
+from shipworthy.serve.statistics import V2_GRPC
 
 FIELDS = {
     "BOOL": "bool_contents",
@@ -108,7 +109,9 @@ class Reader:
                 array = np.frombuffer(message[length:], head.spec.dtype).reshape(head.shape)
                 return Ask(live, {head.spec.name: array}, head.rows, head.outputs, raw=True)
         request = messages.read(self._kind, message)
-        ask = parse(request, self._catalog.find(request.model_name, request.model_version))
+        live = self._catalog.find(request.model_name, request.model_version)
+        with live.statistics.until_queued(V2_GRPC):
+            ask = parse(request, live)
         if len(request.raw_input_contents) == 1 and not request.id and not request.parameters:
             self._remember(request, ask, message)
         return ask

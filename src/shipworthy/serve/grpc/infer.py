@@ -15,6 +15,7 @@ from shipworthy.serve.grpc import messages
 from shipworthy.serve.grpc.answers import Writer
 from shipworthy.serve.grpc.asks import Ask, Reader
 from shipworthy.serve.grpc.edges import answered
+from shipworthy.serve.statistics import V2_GRPC
 from shipworthy.serve.wording import sentence
 
 
@@ -44,9 +45,10 @@ class _One:
         self._call = call
 
     def begin(self, message: bytes) -> None:
+        began_ns = time.monotonic_ns()
         with answered(self._refuse):
             self._ask = ask = self._service.reader.read(message)
-            self._job = Job(ask.inputs, ask.rows, self._done, _deadline(self._call, ask), ask.priority)
+            self._job = Job(ask.inputs, ask.rows, self._done, _deadline(self._call, ask), ask.priority, V2_GRPC, began_ns)
             self._call.on_cancel = self._gone
             ask.live.submit(self._job)
 
@@ -86,7 +88,7 @@ class _Stream:
 
     def message(self, message: bytes) -> None:
         """Take the next request."""
-        slot = _Slot()
+        slot, began_ns = _Slot(), time.monotonic_ns()
         self._waiting.append(slot)
         with answered(lambda error: self._answer(slot, _error(error))):
             ask = self._service.reader.read(message)
@@ -98,7 +100,7 @@ class _Stream:
                 with answered(lambda wrong: self._answer(slot, _error(wrong, ask))):
                     self._answer(slot, _response(self._service.writer.write(ask, outputs), ask))
 
-            slot.job = Job(ask.inputs, ask.rows, done, _deadline(self._call, ask), ask.priority)
+            slot.job = Job(ask.inputs, ask.rows, done, _deadline(self._call, ask), ask.priority, V2_GRPC, began_ns)
             ask.live.submit(slot.job)
 
     def half_closed(self) -> None:

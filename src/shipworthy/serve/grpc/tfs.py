@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
@@ -19,6 +20,7 @@ from shipworthy.serve.fleet import Fleet, Wish
 from shipworthy.serve.grpc import examples, messages, tensorproto
 from shipworthy.serve.grpc.edges import answered
 from shipworthy.serve.source import Policy
+from shipworthy.serve.statistics import TFS_GRPC
 from shipworthy.serve.tfs import DATATYPES
 from shipworthy.serve.tfs_messages import SIGNATURE_NAME
 
@@ -113,10 +115,12 @@ class Service:
             def refuse(error: ShipworthyError) -> None:
                 calls.refuse(call, error)
 
+            began_ns = time.monotonic_ns()
             with answered(refuse):
                 request = messages.read(kind, message)
                 live = self._find(request.model_spec)
-                inputs, rows = parse(request, live)
+                with live.statistics.until_queued(TFS_GRPC):
+                    inputs, rows = parse(request, live)
 
                 def done(outputs: dict[str, Array] | None, error: ShipworthyError | None) -> None:
                     if outputs is None:
@@ -125,7 +129,7 @@ class Service:
                     with answered(refuse):
                         call.finish(answer(request, live, outputs).SerializeToString())
 
-                job = Job(inputs, rows, done, call.deadline_ns)
+                job = Job(inputs, rows, done, call.deadline_ns, wire=TFS_GRPC, began_ns=began_ns)
 
                 def gone() -> None:
                     job.cancelled = True

@@ -26,6 +26,8 @@ class Limits:
     """Bytes of answers that may wait for a client that reads slowly; beyond them further answers are errors."""
     header_bytes: int = 16384
     """Largest header block, packed and unpacked (RFC 9113, 6.5.2: each field counts 32 more than its text)."""
+    head_seconds: float = 10.0
+    """How long the greeting may take, and the header block of a request, which is looked at as often: twice that at most."""
     stall_seconds: float = 60.0
     """How long a half-sent request, or an answer that is not read, may stand still before the connection is cut."""
 

@@ -63,6 +63,8 @@ class GrpcProtocol(asyncio.Protocol):
         self._closed = False
         self._progress = 0
         self._seen = -1
+        self._still = 0.0  # seconds for which nothing has moved
+        self._slow = -1  # the stream whose head was not whole when we looked last; 0: the greeting
 
     # asyncio
 
@@ -303,13 +305,26 @@ class GrpcProtocol(asyncio.Protocol):
     def _look(self) -> None:
         """From time to time: cut a connection on which something is due and nothing moves."""
         due = not self._greeted or self._rest or self._only >= 0 or self._outbox.blocked or self._streams.stuck or self._closed
-        if due and self._seen == self._progress + self._outbox.frames:
-            log.info("a connection is cut: nothing moved on it for %s s", self._limits.stall_seconds)
+        turn = min(self._limits.head_seconds, self._limits.stall_seconds)
+        seen, slow = self._progress + self._outbox.frames, self._heading()
+        self._still = self._still + turn if due and seen == self._seen else 0.0
+        if self._still >= self._limits.stall_seconds or (slow >= 0 and slow == self._slow):
+            log.info("a connection is cut: nothing moved on it for %g s, or a head did not end", self._still)
             if self._transport:
                 self._transport.abort()
             return
-        self._seen = self._progress + self._outbox.frames
-        self._watch = asyncio.get_running_loop().call_later(self._limits.stall_seconds, self._look)
+        self._seen, self._slow = seen, slow
+        self._watch = asyncio.get_running_loop().call_later(turn, self._look)
+
+    def _heading(self) -> int:
+        """The stream whose headers have begun and not ended; 0: the greeting has not ended; -1: nothing of the kind."""
+        if not self._greeted or self._only == wire.SETTINGS:
+            return 0
+        if self._only == wire.CONTINUATION:
+            return self._block_of
+        if len(self._rest) >= wire.HEADER_BYTES and self._rest[3] == wire.HEADERS:
+            return int.from_bytes(self._rest[5:9], "big") & wire.MAX_STREAM
+        return -1
 
     def _set_alarm(self, at_ns: int) -> None:
         """Wake up when the next deadline passes."""

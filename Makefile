@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint bench bench-tools clients peers docs clean
+.PHONY: demo test test-soak lint bench bench-tools clients peers docs clean
 
 demo: $(VENV)/.demo  ## install, ship the digits model, print the evidence, leave a release
 	$(BIN)/shipworthy ship examples/digits
 
 test: $(VENV)/.dev lint clients  ## everything that must hold
 	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term $(ARGS)
+
+test-soak: $(VENV)/.dev clients  ## the fuzzers for ten minutes; SOAK_SECONDS=60: for about that long
+	SOAK_SECONDS=$${SOAK_SECONDS:-500} timeout 600 $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 lint: $(VENV)/.dev  ## style, types, and pages that are made from the code
 	$(BIN)/ruff check .
@@ -21,10 +24,10 @@ lint: $(VENV)/.dev  ## style, types, and pages that are made from the code
 bench: $(VENV)/.dev  ## the benchmarks; each script answers one question
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-bench-tools:  ## the clients that benchmarks/serve.py loads servers with; Debian and its kin, as root
-	apt-get install --yes --quiet wrk nghttp2-client
+bench-tools:  ## the clients that benchmarks/serve.py and tests/fuzz ask servers with; Debian and its kin, as root
+	apt-get update --quiet && apt-get install --yes --quiet curl nghttp2-client wrk
 
-clients: .clients/triton/.made .clients/kserve/.made .clients/ovms/.made  ## the clients that people have, for the tests
+clients: .clients/triton/.made .clients/kserve/.made .clients/ovms/.made .clients/fuzz/.made  ## the clients that people have, for the tests
 
 .clients/%/.made: tests/serve/clients/requirements/%.txt
 	$(PYTHON) -m venv .clients/$*

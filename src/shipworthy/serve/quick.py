@@ -24,6 +24,7 @@ from shipworthy.serve.statistics import V2_REST
 # Texts that are remembered, and the longest of them.
 MOST_TEXTS = 256
 LONGEST_TEXT = 2048
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 Shapes = tuple[tuple[int, ...], ...]
 Layout = list[tuple[str, np.dtype[Any], tuple[int, ...], int, int]]
@@ -155,7 +156,7 @@ class Quick:
             return None
         try:
             ask = decoder.decode(body)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except _UNREADABLE:
             return None
         if ask.parameters is not None or len(ask.inputs) != len(self._specs):
             return None
@@ -216,7 +217,7 @@ class Quick:
         try:
             if msgspec.json.decode(before + b"null" + tail)["inputs"][0]["data"] is not None:
                 return
-        except (msgspec.MsgspecError, LookupError, TypeError):
+        except (*_UNREADABLE, LookupError, TypeError):
             return
         dtype = self._specs[entry.name].dtype
         decoder = msgspec.json.Decoder(_lists(dtype, depth))
@@ -227,7 +228,10 @@ class Quick:
         """Keep the layout of a well-formed binary request without an id, so that the next one is read at a glance."""
         if not head or len(head) > LONGEST_TEXT or request.id is not None or request.timeout_us or request.priority:
             return
-        ask = msgspec.json.decode(head)
+        try:
+            ask = msgspec.json.decode(head)
+        except _UNREADABLE:  # in a field that a request does not have: nobody looked there
+            return
         layout: Layout = []
         at = len(head)
         for entry in ask["inputs"]:

@@ -36,9 +36,9 @@ def large(tmp_path: Path) -> Path:
 
 
 def resident_mb() -> float:
-    """Resident memory of the workers of the server that this process has started."""
+    """Resident memory of the workers of the server that this process started last."""
     mine = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    (server,) = (one for one in mine if b"serve_script" in Path(f"/proc/{one}/cmdline").read_bytes())
+    *_, server = (one for one in mine if b"serve_script" in Path(f"/proc/{one}/cmdline").read_bytes())
     workers = Path(f"/proc/{server}/task/{server}/children").read_text().split()
     assert len(workers) == 2
     lines = [line for one in workers for line in Path(f"/proc/{one}/status").read_text().splitlines() if "VmRSS" in line]

@@ -189,7 +189,7 @@ def children(pid: int) -> list[int]:
 
 def workers() -> list[int]:
     """Those of the only server that this process has started."""
-    (server,) = (one for one in children(os.getpid()) if b"serve_script" in Path(f"/proc/{one}/cmdline").read_bytes())
+    *_, server = (one for one in children(os.getpid()) if b"serve_script" in Path(f"/proc/{one}/cmdline").read_bytes())
     return children(server)
 
 

@@ -30,7 +30,7 @@ def children(pid: int) -> list[int]:
 
 def supervisor() -> int:
     """The server that this process started last."""
-    (pid,) = (one for one in children(os.getpid()) if b"serve_script" in Path(f"/proc/{one}/cmdline").read_bytes())
+    *_, pid = (one for one in children(os.getpid()) if b"serve_script" in Path(f"/proc/{one}/cmdline").read_bytes())
     return pid
 
 

@@ -1,7 +1,8 @@
 """A real server to be mistreated, a client that sends any bytes, and how long the mistreatment goes on.
 
 This folder mirrors no part of the code: it attacks the whole server, over its sockets. In ``make test`` each fuzzer is short
-and always the same; ``make test-soak`` sets ``SOAK_SECONDS``, which all of them share, and each run begins elsewhere.
+and always the same; ``make test-soak`` sets ``SOAK_SECONDS``, which all of them share, and each run begins elsewhere;
+``SOAK_SEED`` makes it begin where another did.
 """
 
 from __future__ import annotations
@@ -303,7 +304,7 @@ class Budget:
                 CASES[self._name] += cases
             return
         began = time.monotonic()
-        seed = int(time.time()) << 20
+        seed = int(os.environ.get("SOAK_SEED") or time.time()) << 20
         while time.monotonic() - began < SOAK_SECONDS / FUZZERS:
             yield seed
             seed += 1

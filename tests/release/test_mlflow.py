@@ -1,6 +1,5 @@
 """MLflow for real, on one SQLite database: what it shows, that it serves, and what it says when it cannot."""
 
-import http.server
 import json
 import os
 import pickle
@@ -9,7 +8,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from contextlib import closing
@@ -350,28 +348,14 @@ def test_a_server_that_never_answers_fails_soon_and_before_mlflow_tries(silent, 
     assert time.monotonic() - started < 6
 
 
-def test_a_server_that_answers_anything_is_reachable_but_what_it_cannot_do_is_one_failure(first, place):
-    class Wrong(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            self.send_error(500)
-
-        def log_message(self, *args):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Wrong) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            uri = f"http://ada:secret@127.0.0.1:{server.server_port}"
-            tracking.reachable(uri)
-            started = time.monotonic()
-            with pytest.raises(Failed, match="did not take the release") as failed:
-                tracking.track(first[0], replace(place, tracking_uri=uri), "champion")
-            assert time.monotonic() - started < 8
-            assert "secret" not in str(failed.value)
-        finally:
-            server.shutdown()
-            thread.join()
+def test_a_server_that_answers_anything_is_reachable_but_what_it_cannot_do_is_one_failure(first, place, wrong_server):
+    uri = f"http://ada:secret@127.0.0.1:{wrong_server}"
+    tracking.reachable(uri)
+    started = time.monotonic()
+    with pytest.raises(Failed, match="did not take the release") as failed:
+        tracking.track(first[0], replace(place, tracking_uri=uri), "champion")
+    assert time.monotonic() - started < 8
+    assert "secret" not in str(failed.value)
 
 
 def test_a_file_that_is_no_database_fails_at_once(tmp_path):

@@ -247,7 +247,6 @@ def test_many_connections_each_get_their_own(plan: Plan) -> None:
             transport: Any = protocol.transport
             said = await settle(protocol, lambda transport=transport: transport.said != b"")
             assert json.loads(next(bodies(said)))["outputs"][0]["data"] == [2 * value, 2 * value + 2]
-        server.live.batcher.close()
 
     run(story, plan)
 

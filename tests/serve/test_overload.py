@@ -213,7 +213,6 @@ def queued(work: Callable[[Queue], Any], runner: Slow, **plan: Any) -> Queue:
         await work(queue)
         assert queue.batcher.waiting_rows == 0
         assert queue.batcher._waiting_bytes == queue.batcher._urgent_rows == queue.statistics.in_flight == 0
-        queue.batcher.close()
         return queue
 
     return asyncio.run(begin())

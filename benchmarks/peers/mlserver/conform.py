@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-from pathlib import Path
 
 import onnxruntime as ort
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
 from mlserver.errors import InferenceError
 from mlserver.types import InferenceRequest, InferenceResponse
+from server import become
 
 DATATYPES = {"tensor(float)": "FP32", "tensor(int64)": "INT64"}
 
@@ -38,7 +36,7 @@ class Onnx(MLModel):
 
 
 def main() -> None:
-    """Write the settings and become the server."""
+    """Serve the model with its metadata."""
     session = ort.InferenceSession(os.environ["MODEL"], providers=["CPUExecutionProvider"])
     described = [  # its codec writes one number a row in the shape [rows, 1]
         [{"name": x.name, "datatype": DATATYPES[x.type], "shape": [-1, *(x.shape[1:] or [1])]} for x in tensors]
@@ -46,13 +44,7 @@ def main() -> None:
     ]
     model = {"name": os.environ["NAME"], "implementation": "conform.Onnx", "parameters": {"version": "1"}, "versions": ["1"]}
     model |= {"inputs": described[0], "outputs": described[1], "platform": "onnxruntime_onnx"}
-    ports = {"http_port": int(os.environ["PORT"]), "grpc_port": int(os.environ["GRPC_PORT"]), "metrics_port": 0}
-    settings = {"host": "127.0.0.1", "parallel_workers": 0, "metrics_endpoint": None, "debug": False}
-    Path("model-settings.json").write_text(json.dumps(model))
-    Path("settings.json").write_text(json.dumps(ports | settings))
-    program = Path(sys.executable).with_name("mlserver")
-    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
-    os.execv(program, [str(program), "start", "."])  # noqa: S606
+    become(model, 0)
 
 
 if __name__ == "__main__":

@@ -32,13 +32,18 @@ class Onnx(MLModel):
 
 
 def main() -> None:
-    """Write the settings and become the server."""
+    """Serve the model with the batches that are asked for."""
     batch = int(os.environ["BATCH"])
     model = {"name": os.environ["NAME"], "implementation": "server.Onnx"}
     if batch > 1:
         model |= {"max_batch_size": batch, "max_batch_time": 0.001}
+    become(model, int(os.environ["PARALLEL"]))
+
+
+def become(model: dict[str, object], parallel_workers: int) -> None:
+    """Write the settings of a model and of the server, and become that server."""
     ports = {"http_port": int(os.environ["PORT"]), "grpc_port": int(os.environ["GRPC_PORT"]), "metrics_port": 0}
-    settings = {"host": "127.0.0.1", "parallel_workers": int(os.environ["PARALLEL"]), "metrics_endpoint": None, "debug": False}
+    settings = {"host": "127.0.0.1", "parallel_workers": parallel_workers, "metrics_endpoint": None, "debug": False}
     Path("model-settings.json").write_text(json.dumps(model))
     Path("settings.json").write_text(json.dumps(ports | settings))
     program = Path(sys.executable).with_name("mlserver")

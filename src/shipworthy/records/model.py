@@ -24,6 +24,11 @@ class Signature(Record, frozen=True, kw_only=True):
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
+    @property
+    def is_batched(self) -> bool:
+        """Whether rows, any number of them, lie along the first axis of every input and output."""
+        return all(spec.shape and spec.shape[0] is None for spec in (*self.inputs, *self.outputs))
+
 
 class Source(Record, frozen=True, kw_only=True):
     """The trained file a model came from: its digest, its framework, and what converted it (package: version)."""

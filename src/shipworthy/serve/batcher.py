@@ -17,7 +17,6 @@ from dataclasses import dataclass
 
 from shipworthy.errors import ShipworthyError, Unavailable
 from shipworthy.protocols import Array, Runner
-from shipworthy.records import Signature
 from shipworthy.serve import admission
 from shipworthy.serve.admission import Pace
 from shipworthy.serve.runs import Answer, Runs
@@ -115,7 +114,7 @@ class Batcher:
     def __init__(self, runner: Runner, plan: Plan, statistics: Statistics) -> None:
         signature = runner.signature
         self._plan = plan
-        self._mixes = plan.max_rows > 0 and _is_batched(signature)
+        self._mixes = plan.max_rows > 0 and signature.is_batched
         self._runs = Runs(runner, plan.max_rows, splits=self._mixes)
         self._statistics = statistics
         self._waiting: list[Order] = []
@@ -181,11 +180,6 @@ class Batcher:
         if not self._turning:
             self._turning = True
             self._at_next_turn()
-
-    def close(self) -> None:
-        """End the threads, after the batches that they run."""
-        if self._pool:
-            self._pool.shutdown(wait=False)
 
     def _refusal(self, job: Order) -> Unavailable | None:
         """Why a job may not wait; whoever finds nobody before them may always."""
@@ -376,8 +370,3 @@ class Batcher:
         self._pace = pace
         self._longest_ns = admission.longest_ns(pace, self._plan.max_wait_ms)
         self._easy_rows = admission.easy_rows(pace, self._longest_ns, max(1, self._threads), self._plan.queue_rows)
-
-
-def _is_batched(signature: Signature) -> bool:
-    """Whether rows lie along the first axis of every input and output."""
-    return all(spec.shape and spec.shape[0] is None for spec in (*signature.inputs, *signature.outputs))

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from shipworthy.errors import ShipworthyError
+from shipworthy.serve.wording import sentence
 
 
 class Status(IntEnum):
@@ -87,6 +88,4 @@ class Services(Protocol):
 
 def refuse(call: Call, error: ShipworthyError) -> None:
     """End a call with one of our errors."""
-    labels = {"error": "", "found": "found: ", "expected": "expected: ", "next": "do next: "}
-    text = "; ".join(labels[key] + part for key, part in error.as_dict().items())
-    call.finish(None, OF_HTTP.get(error.http_status, Status.INTERNAL), text)
+    call.finish(None, OF_HTTP.get(error.http_status, Status.INTERNAL), sentence(error))

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from shipworthy.errors import Refused
-from shipworthy.records import Signature, Target, TensorSpec
+from shipworthy.records import Target, TensorSpec
 from shipworthy.serve.batcher import Plan
 from shipworthy.serve.catalog import Live
 from shipworthy.serve.statistics import Statistics
@@ -51,7 +51,7 @@ def statistics(counted: Iterable[tuple[str, int, Statistics]]) -> dict[str, Any]
 
 def configuration(live: Live, plan: Plan) -> dict[str, Any]:
     """How a version is served, as Triton's ``ModelConfig``; where rows are batched, shapes are given without them."""
-    batched = _is_batched(live.signature)
+    batched = live.signature.is_batched
     config: dict[str, Any] = {
         "name": live.name,
         "platform": platform(live.target),
@@ -154,10 +154,6 @@ def _statistics(name: str, version: int, done: Statistics) -> dict[str, Any]:
 
 def _duration(count: int, ns: int) -> dict[str, int]:
     return {"count": count, "ns": ns}
-
-
-def _is_batched(signature: Signature) -> bool:
-    return all(spec.shape and spec.shape[0] is None for spec in (*signature.inputs, *signature.outputs))
 
 
 def _tensor(spec: TensorSpec, *, batched: bool) -> dict[str, Any]:

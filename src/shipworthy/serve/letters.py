@@ -122,15 +122,20 @@ def read(head: bytes, descriptors: list[int]) -> Letter:
 
 
 def receive(control: socket.socket) -> tuple[bytes, list[int]]:
-    """The next message: its bytes, empty at the end, and the descriptors that came with it.
+    """The next message: its bytes, empty when the other end has gone, and the descriptors that came with it.
 
     Raises:
         BlockingIOError: there is none now.
-        OSError: the other end has gone.
     """
-    try:
-        message, descriptors, _, _ = socket.recv_fds(control, LETTER_BYTES, MOST_FDS)
-    except ConnectionResetError:
-        # The other end closed before it had read all of ours. That is said first, and once; what it sent is still there.
-        message, descriptors, _, _ = socket.recv_fds(control, LETTER_BYTES, MOST_FDS)
-    return message, list(descriptors)
+    for _ in range(2):
+        try:
+            message, descriptors, _, _ = socket.recv_fds(control, LETTER_BYTES, MOST_FDS)
+        except ConnectionResetError:
+            # The other end closed before it had read all of ours. That is said first, and once; what it sent is still there.
+            continue
+        except BlockingIOError:
+            raise
+        except OSError:
+            break
+        return message, list(descriptors)
+    return b"", []

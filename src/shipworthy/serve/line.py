@@ -90,8 +90,6 @@ class Line:
             message, descriptors = letters.receive(self._control)
         except BlockingIOError:
             return False
-        except OSError:
-            message, descriptors = b"", []
         if not message:
             asyncio.get_running_loop().remove_reader(self._control)
             self._ended()

@@ -250,8 +250,6 @@ class Supervisor:
             message, descriptors = letters.receive(child.control)
         except BlockingIOError:
             return None
-        except OSError:
-            message, descriptors = b"", []
         if not message:
             self._crew.bury(child)
             self._rounds.lost(child, time.monotonic())

@@ -10,10 +10,11 @@ demo: $(VENV)/.demo  ## install, ship the digits model, print the evidence, leav
 	$(BIN)/shipworthy ship examples/digits
 
 test: $(VENV)/.dev lint clients  ## everything that must hold
-	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term -m "not slow" $(ARGS)
 
-test-soak: $(VENV)/.dev clients  ## the fuzzers for ten minutes; SOAK_SECONDS=60: for about that long
-	SOAK_SECONDS=$${SOAK_SECONDS:-500} timeout 600 $(BIN)/python -m pytest tests/fuzz $(ARGS)
+test-soak: $(VENV)/.dev clients  ## the long tests one by one, and the fuzzers for ten minutes; SOAK_SECONDS=0: in short
+	$(BIN)/python -m pytest tests -m slow $(ARGS)
+	SOAK_SECONDS=$${SOAK_SECONDS-500} timeout 600 $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 lint: $(VENV)/.dev  ## style, types, and pages that are made from the code
 	$(BIN)/ruff check .

@@ -9,8 +9,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 demo: $(VENV)/.demo  ## install, ship the digits model, print the evidence, leave a release
 	$(BIN)/shipworthy ship examples/digits
 
-test: $(VENV)/.dev lint clients  ## everything that must hold
-	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term -m "not slow" $(ARGS)
+test: $(VENV)/.dev lint clients  ## everything that must hold, but what test-soak runs
+	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term -m "not slow" --ignore tests/fuzz $(ARGS)
 
 test-soak: $(VENV)/.dev clients  ## the long tests one by one, and the fuzzers for ten minutes; SOAK_SECONDS=0: in short
 	$(BIN)/python -m pytest tests -m slow $(ARGS)

@@ -1,7 +1,7 @@
 """A real server to be mistreated, a client that sends any bytes, and how long the mistreatment goes on.
 
-This folder mirrors no part of the code: it attacks the whole server, over its sockets. In ``make test`` each fuzzer is short
-and always the same; ``make test-soak`` sets ``SOAK_SECONDS``, which all of them share, and each run begins elsewhere;
+This folder mirrors no part of the code: it attacks the whole server, over its sockets. With ``SOAK_SECONDS=0``, as ``.ci/run``
+has it, each fuzzer is short and always the same; else all of them share so many seconds, and each run begins elsewhere;
 ``SOAK_SEED`` makes it begin where another did.
 """
 

@@ -290,6 +290,7 @@ def sockets(address: tuple[str, int], count: int) -> Iterator[list[socket.socket
             one.close()
 
 
+@pytest.mark.slow
 def test_two_hundred_slow_callers_are_hung_up_on_and_the_others_answered(models: dict[str, Path], start: Start) -> None:
     with start(("m", 1, models["two"])) as url:
         parts = urllib.parse.urlsplit(url)

@@ -92,6 +92,7 @@ def running(server: Server, model: Model, *, heavy: bool, folder: Path) -> Itera
     """
     port, grpc_port = _free_ports(2)
     environment = os.environ | ((server.heavy or {}) if heavy else server.light)
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode: nobody is to compile at the start
     environment |= {"MODEL": str(model.path), "NAME": model.names.model, "OUTPUT": model.names.output}
     environment |= {"SHAPE": ",".join(str(n) for n in model.rows[0].shape), "OMP_NUM_THREADS": "1"}
     environment |= {"PORT": str(port), "GRPC_PORT": str(grpc_port)}

@@ -90,7 +90,6 @@ class Supervisor:
 
     def _start(self, woken: socket.socket) -> None:
         """Start a worker and wait for it: it says whether the models are light, or why they cannot be loaded."""
-        gc.collect()
         gc.freeze()  # what is imported is for ever: a collection in a worker need not copy those pages
         workers = self._work.settings.workers
         self._work = replace(self._work, alone=workers == 1 if workers else None)

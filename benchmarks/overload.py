@@ -5,19 +5,24 @@ answers to a few callers, each of whom waits for their answer. Then callers come
 times as often, whether or not those before them were answered. A latency counts from the moment a request was due. Goodput
 is what is answered within ``--limit-ms``; P99 is of what was not refused, those included who hung up after ``--patience``
 seconds without an answer. Every load is a fresh start of the server. ``make peers`` installs the others.
+
+The callers have the last core for themselves and the server the others: what it costs to send five times as much is not taken
+from the server.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from contextlib import closing
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -64,6 +69,9 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no server outlives us
     processes.adopt_orphans()
     options.models.mkdir(parents=True, exist_ok=True)
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[:-1] or cores)  # the servers begin with what we have
+    options.callers = cores[-1:]
     model = twenty_ms(options.models)
     chosen = [
         server
@@ -75,7 +83,7 @@ def main() -> int:
     if not chosen:
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        sustainable = max(closed_loop(server, model, Path(folder)) for server in chosen)
+        sustainable = max(closed_loop(server, model, options.callers, Path(folder)) for server in chosen)
         found = {server.name: at_all_loads(server, model, sustainable, options, Path(folder)) for server in chosen}
     print(report(found, options))
     if options.picture:
@@ -113,9 +121,9 @@ def at_all_loads(server: Server, model: Model, sustainable: float, options: argp
     return seen
 
 
-def closed_loop(server: Server, model: Model, folder: Path) -> float:
+def closed_loop(server: Server, model: Model, callers: Collection[int], folder: Path) -> float:
     """Answers a second of a server to a few callers, each of whom waits for theirs; they must be right."""
-    with servers.running(server, model, heavy=True, folder=folder) as running:
+    with servers.running(server, model, heavy=True, folder=folder) as running, pinned(callers):
         answered = few_callers(server, model, running, CLOSED_SECONDS)
     print(f"{server.name}: {answered:.0f} requests/s", file=sys.stderr)
     return answered
@@ -153,7 +161,8 @@ def at_load(
     order = {"port": running.port, "path": message.path, "body": str(body), "headers": message.headers}
     order |= {"rate": rate, "seconds": seconds, "patience_seconds": options.patience}
     start = processes.now()
-    done = subprocess.run([sys.executable, str(OPEN_LOOP), json.dumps(order)], capture_output=True, check=True)
+    with pinned(options.callers):
+        done = subprocess.run([sys.executable, str(OPEN_LOOP), json.dumps(order)], capture_output=True, check=True)
     foreign = processes.between(start, processes.now()).foreign_cores
     said = json.loads(done.stdout)
     asked = [(took, status) for due, took, status, _ in said["requests"] if due >= WARM_SECONDS]
@@ -176,6 +185,17 @@ def at_load(
         lag_ms=said["lag_ms"],
         foreign_cores=foreign,
     )
+
+
+@contextmanager
+def pinned(cores: Collection[int]) -> Iterator[None]:
+    """On these cores: this thread, and what it starts meanwhile."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def p99(times: list[float]) -> float:

@@ -99,14 +99,15 @@ def product(tmp_path: Path, models: dict[str, Path]) -> Path:
     return made
 
 
-def test_a_model_is_replaced_under_load_and_nobody_is_turned_away(
+@pytest.mark.slow
+def test_a_model_is_replaced_twenty_times_under_load_and_nobody_is_turned_away(
     path: Path, product: Path, start: Start, models: dict[str, Path]
 ) -> None:
     seen: list[tuple[int, Any]] = []
     with start(("m", 1, path), workers=2) as url:
         operator = Asking(url)
         with load(url, seen):
-            for turn in range(6):
+            for turn in range(20):
                 time.sleep(0.1)
                 fresh = path.with_suffix(".new")
                 shutil.copy(product if turn % 2 == 0 else models["two"], fresh)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import pickle
 import random
 import subprocess
@@ -12,7 +13,7 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -436,14 +437,20 @@ def test_five_times_what_can_be_answered_costs_next_to_nothing_of_it(
 ) -> None:
     """A real server of a slow model; whoever is not refused at once has an answer within the limit."""
     limit_ms, times, seconds = 600.0, 12, 5
-    with start(("slow", 1, models["slow"]), tune=False, workers=1, max_wait_ms=limit_ms) as url:
+    cores = sorted(os.sched_getaffinity(0))
+    with ExitStack() as stack:
+        stack.callback(os.sched_setaffinity, 0, cores)
+        # The callers have a core for themselves: what they take for five times as much is not the server's loss.
+        os.sched_setaffinity(0, cores[:-1] or cores)
+        url = stack.enter_context(start(("slow", 1, models["slow"]), tune=False, workers=1, max_wait_ms=limit_ms))
+        os.sched_setaffinity(0, cores[-1:])
         about = goodput(seen(url, tmp_path, times, rate=100, seconds=2)["requests"], 2)
         peak = max(goodput(seen(url, tmp_path, times, rate=load * about, seconds=3)["requests"], 3) for load in (0.9, 1.4))
         over = seen(url, tmp_path, times, rate=5 * peak, seconds=seconds)["requests"]
     assert len(over) > 0.8 * 5 * peak * seconds
     assert {status for _, _, status, _ in over} == {200, 503}, "everybody has an answer"
     assert all(retry == "" if status == 200 else int(retry) >= 1 for _, _, status, retry in over)
-    assert goodput(over, seconds) >= 0.75 * peak, "90 % on a machine with nothing else to do"
+    assert goodput(over, seconds) >= 0.85 * peak, "90 % on a machine with nothing else to do: benchmarks/overload.py"
     good = sorted(took for _, took, status, _ in over if status == 200)
     assert good[int(0.99 * len(good))] <= 1.5 * limit_ms
     told = sorted(took for _, took, status, _ in over if status == 503)

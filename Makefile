@@ -56,5 +56,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable '.[sklearn,mlflow,openvino,dev]'
+	$(PIP) --editable '.[sklearn,mlflow,openvino,otel,dev]'
 	touch $@ $(VENV)/.demo

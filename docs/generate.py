@@ -63,10 +63,17 @@ def metrics_page() -> str:
         "A request that names no model or version that is served is counted nowhere. Histograms of times have the edges",
         ", ".join(f"{edge / 1e9:g}" for edge in statistics.EDGES_NS) + " s, and `slo_ms` of `[serve]`.",
         "The time of a request runs from when its body was there to when its answer was handed on to the connection.",
-        "There are no metrics of GPUs yet.",
+        "",
+        "GPUs are shown where there is an NVIDIA driver and `shipworthy[gpu]` is installed: every GPU of the machine, whoever",
+        "uses it, asked of the driver once a second at most and apart from the event loop. A driver that does not answer",
+        "within a second holds up no scrape: its GPUs are missing meanwhile. **It has not run on a GPU yet**: it is tested",
+        "with a driver that only pretends, whose functions are those of nvidia-ml-py.",
     ]
-    for title, families in (("Each version", metrics.MODEL_FAMILIES), ("The server", metrics.SERVER_FAMILIES)):
-        every = ("model", "version") if families is metrics.MODEL_FAMILIES else ()
+    for title, families, every in (
+        ("Each version", metrics.MODEL_FAMILIES, ("model", "version")),
+        ("The server", metrics.SERVER_FAMILIES, ()),
+        ("Each GPU", metrics.GPU_FAMILIES, ("gpu_uuid",)),
+    ):
         lines += ["", f"## {title}", "", "| name | type | labels | meaning |", "|---|---|---|---|"]
         lines += [f"| `{one.name}` | {one.kind} | {words((*every, *one.labels))} | {one.about} |" for one in families]
     return "\n".join(lines) + "\n"

@@ -19,10 +19,12 @@ from msgspec import Meta
 
 from shipworthy.errors import Refused
 from shipworthy.records import RUNTIMES, Device, Runtime, Target
+from shipworthy.targets import KINDS, Kind
 
 FILE_NAME = "shipworthy.toml"
 
 Percent = Annotated[float, Meta(ge=0, le=100)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0, le=1e9)]
 
 
@@ -39,10 +41,17 @@ class ModelSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """[model]: the trained file."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z"), about("what releases are called")]
-    path: Annotated[str, about("the trained file, relative to this file: .onnx, or scikit-learn's .joblib or .pkl")]
+    path: Annotated[
+        str,
+        about("the trained file, relative to this file: .onnx, scikit-learn's .joblib or .pkl, PyTorch's .pt2 or .safetensors"),
+    ]
     train: Annotated[str, about("the script that makes the trained file; run only when that is missing")] = ""
+    factory: Annotated[
+        str, about("FILE.py:FUNCTION that gives the torch module whose weights a .safetensors file holds; needs trust")
+    ] = ""
     trust: Annotated[
-        bool, about("allow formats that execute code when they load (pickle, joblib); only for files you made yourself")
+        bool,
+        about("allow what executes code when it loads (pickle, joblib, .pt2, a factory); only for files you made yourself"),
     ] = False
 
 
@@ -55,6 +64,14 @@ class DataSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     labels: Annotated[str, about("the array that holds the labels")] = "y"
     inputs: Annotated[dict[str, str], about("input of the model = array in the files, where the names differ")] = {}
     prediction: Annotated[str, about("the output that is compared with the labels; empty: found by its shape and dtype")] = ""
+    metric: Annotated[
+        str,
+        Meta(pattern=r"^(accuracy|top_[1-9]\d{0,3}|f1|auc|rmse|mae|cosine|[^:]+:[A-Za-z_]\w*)\Z"),
+        about(
+            "how good the answers are: accuracy, top_5 (or another number), f1 (macro), auc, rmse, mae, cosine, or a function "
+            "of yours as score.py:wer or package.module:wer, which needs trust = true under [model]"
+        ),
+    ] = "accuracy"
 
 
 class GateSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,11 +79,22 @@ class GateSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     accuracy_percent: Annotated[Percent | None, about("at least this share of the evaluation rows is right")] = None
     accuracy_kept_percent: Annotated[Percent | None, about("at least this share of the original's accuracy is kept")] = None
+    metric: Annotated[
+        float | None, about("at least this metric of [data], in its own unit; at most, where less is better (rmse, mae)")
+    ] = None
+    metric_kept_percent: Annotated[Percent | None, about("at least this share of the original's metric is kept")] = None
+    agreement_percent: Annotated[
+        Percent | None, about("at least this agreement with the original's answers; needs no labels")
+    ] = None
+    strict: Annotated[
+        bool, about("a figure's whole interval must meet its limit, not only the estimate: more rows make it narrower")
+    ] = False
     p50_ms: Annotated[Positive | None, about("at most this median latency of one row")] = None
     p99_ms: Annotated[Positive | None, about("at most this 99th percentile of the latency of one row")] = None
     throughput_rps: Annotated[Positive | None, about("at least this many rows a second, batched, in one process")] = None
     memory_mb: Annotated[Positive | None, about("at most this resident memory of a process that holds only the model")] = None
     size_mb: Annotated[Positive | None, about("at most this size of the model's file")] = None
+    compressed_mb: Annotated[Positive | None, about("at most this size of the model's file after gzip -6")] = None
     availability_percent: Annotated[
         Percent | None, about("at least this share of the requests to the released server is answered")
     ] = None
@@ -75,27 +103,59 @@ class GateSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class TargetSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[targets.NAME]: where the model will run."""
 
-    device: Annotated[Device, about("the kind of processor; cuda: an NVIDIA GPU")] = "cpu"
+    like: Annotated[
+        Kind | None, about("the kind of target that it is, which says all that is left out here; left out: this machine")
+    ] = None
+    device: Annotated[
+        Device | None, about("the kind of processor; cuda: an NVIDIA GPU; left out: that of its kind, or cpu")
+    ] = None
     runtime: Annotated[
-        Runtime,
-        about("what runs the model: onnxruntime on either device, tensorrt (onnxruntime's provider) on cuda, openvino on cpu"),
-    ] = "onnxruntime"
+        Runtime | None,
+        about(
+            "what runs the model: onnxruntime on either device, tensorrt (onnxruntime's provider) on cuda, openvino on cpu; "
+            "left out: that of its kind, or onnxruntime"
+        ),
+    ] = None
     threads: Annotated[int, Meta(ge=1, le=1024), about("threads of one call of the model")] = 1
     memory_mb: Annotated[Positive | None, about("memory budget of one process; left out: none")] = None
 
     def __post_init__(self) -> None:
         """Refuse a runtime that does not run on the device; msgspec makes it an error with its place in the file."""
-        if self.device not in RUNTIMES[self.runtime]:
+        made = self.target("")
+        if made.device not in RUNTIMES[made.runtime]:
             exist = "; ".join(f"{runtime} on {' or '.join(devices)}" for runtime, devices in RUNTIMES.items())
-            raise ValueError(f"runtime {self.runtime} does not run on device {self.device}: there are {exist}")
+            raise ValueError(f"runtime {made.runtime} does not run on device {made.device}: there are {exist}")
+
+    def target(self, name: str) -> Target:
+        """The target that is described."""
+        base = KINDS[self.like] if self.like else Target()
+        return msgspec.structs.replace(
+            base,
+            name=name,
+            device=self.device or base.device,
+            runtime=self.runtime or base.runtime,
+            threads=self.threads,
+            memory_mb=self.memory_mb or base.memory_mb,
+        )
+
+
+Word = Literal["graph", "fp16", "bf16", "int8_dynamic", "int8_static", "openvino", "prune", "structured_prune"]
 
 
 class OptimizeSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[optimize]: which variants are made."""
+    """[optimize]: which variants are looked for."""
 
     passes: Annotated[
-        tuple[Literal["graph", "int8_dynamic", "int8_static"], ...], about("passes that may be used; [] ships the original")
+        tuple[Word, ...], about("passes that may be used, and openvino as another runtime on a CPU; [] ships the original")
     ] = ("graph", "int8_dynamic", "int8_static")
+    budget_seconds: Annotated[Positive, about("no other variant is begun after that many seconds")] = 600.0
+    fine_tune: Annotated[
+        str,
+        about("FILE.py:FUNCTION(model, steps) that trains a torch module in place and yields after every step; for pruning"),
+    ] = ""
+    fine_tune_steps: Annotated[
+        int, Meta(ge=1, le=1_000_000), about("steps of fine_tune while and after weights are pruned")
+    ] = 200
     goal: Annotated[
         Literal["latency", "throughput", "memory", "size"], about("what the best variant is best in, among those that pass")
     ] = "latency"
@@ -134,6 +194,9 @@ class ServeSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         Meta(ge=0, le=1e9),
         about("longest wait for a run (two runs where those are longer); who would wait longer is refused; 0: no limit"),
     ] = 500.0
+    memory_mb: Annotated[
+        float, Meta(ge=0, le=1e9), about("memory of all models; those that do not fit load when asked for; 0: no limit")
+    ] = 0.0
     max_connections: Annotated[
         int, Meta(ge=1, le=1_000_000), about("connections that are open at a time; one more is closed at once")
     ] = 10_000
@@ -156,6 +219,10 @@ class ServeSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     drain_delay_seconds: Annotated[
         float, Meta(ge=0, le=3600), about("how long the server says that it is not ready, and serves on, before it stops")
     ] = 0.0
+    access_log: Annotated[str, about("file of a JSON line for each request; - for standard error; empty: none")] = ""
+    access_log_sample: Annotated[Share, about("share of answered requests that have a line; all others have one")] = 0.01
+    otlp_endpoint: Annotated[str, about("collector of spans (OTLP over HTTP), as http://127.0.0.1:4318; empty: none")] = ""
+    trace_sample: Annotated[Share, about("share of requests with a span, where their callers do not say")] = 0.01
     start_seconds: Annotated[Positive, about("how long ship waits for the server it starts")] = 30.0
 
 
@@ -190,12 +257,19 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     rollout: RolloutSettings = RolloutSettings()
     folder: str = "."
 
+    def __post_init__(self) -> None:
+        """Refuse gates on the accuracy where another metric is measured; msgspec makes it an error."""
+        for name in ("accuracy_percent", "accuracy_kept_percent"):
+            if getattr(self.gates, name) is not None and self.data.metric != "accuracy":
+                mend = name.replace("accuracy_percent", "metric").replace("accuracy", "metric")
+                raise ValueError(f"[gates] {name} is of the metric accuracy, not of {self.data.metric}: set {mend} instead")
+
     def file(self, path: str) -> Path:
         """``path`` as the settings file means it."""
         return Path(self.folder) / path
 
     def target(self, name: str | None = None) -> Target:
-        """The target of that name; the only one there is, or the plain CPU, when none is named.
+        """The target of that name, here or in ``targets.KINDS``; the only one there is, or the plain CPU, when none is named.
 
         Raises:
             Refused: no such target, or several and none named.
@@ -207,10 +281,14 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if len(self.targets) > 1:
                 raise Refused("several targets are described and none was named", found=known, next="name one with --target")
             name = next(iter(self.targets))
-        if name not in self.targets:
-            raise Refused(f"there is no target '{name}'", found=f"targets: {known}", next=f"add [targets.{name}] to the file")
-        one = self.targets[name]
-        return Target(name=name, device=one.device, runtime=one.runtime, threads=one.threads, memory_mb=one.memory_mb)
+        if name not in self.targets and name not in KINDS:
+            raise Refused(
+                f"there is no target '{name}'",
+                found=f"targets: {known}",
+                expected=f"one of these, or a kind: {', '.join(KINDS)}",
+                next=f"add [targets.{name}] to the file",
+            )
+        return self.targets[name].target(name) if name in self.targets else KINDS[name]
 
 
 def read(path: Path, overrides: Mapping[str, str] | None = None) -> Settings:

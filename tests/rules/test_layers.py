@@ -12,11 +12,11 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "shipworthy"
 
 # Each may import those before it.
-BOTTOM = ("errors", "records", "protocols", "settings", "files", "data", "child")
+BOTTOM = ("errors", "records", "machine", "targets", "protocols", "settings", "files", "data", "child")
 # Each may import the bottom, the backends and itself; so may the laws of the seams.
 STAGES = ("check", "optimize", "measure", "release", "serve", "watch", "testing")
 # These put stages together.
-TOP = ("workspace", "initialize", "sources", "training", "verification", "ship", "deploy", "cli", "__init__", "__main__")
+TOP = ("workspace", "initialize", "sources", "training", "verification", "search", "ship", "deploy", "cli", "__init__", "__main__")
 
 BACKENDS_ONLY = ("onnxruntime", "sklearn", "skl2onnx", "joblib", "torch", "tensorflow", "openvino", "tensorrt")
 

@@ -10,7 +10,7 @@ import pytest
 
 HEAVY = {
     *("onnx", "torch", "tensorflow", "openvino", "mlflow", "scipy", "sklearn", "skl2onnx", "joblib", "matplotlib"),
-    *("pandas", "rich", "sqlite3", "sqlalchemy"),
+    *("pandas", "rich", "sqlite3", "sqlalchemy", "opentelemetry"),
 }
 
 

@@ -116,12 +116,20 @@ def test_a_raw_body_is_answered_in_bytes(url: str) -> None:
     assert answer[int(headers["inference-header-content-length"]) :] == bytes(24)
 
 
-def test_nan_in_json_is_an_error_that_names_the_output(url: str) -> None:
-    status, plain = post(url, "/v2/models/log/infer", {"inputs": [tensor("x", [[-1, 1, 1]])]})
-    assert status == 500
-    assert "output 'y' holds NaN" in plain["error"]
-    assert "binary_data" in plain["error"]
-    assert "Traceback" not in plain["error"]
+@pytest.mark.parametrize("value", [-1, 0], ids=["NaN", "infinity"])
+@pytest.mark.parametrize("headers", [{}, {"expect": "100-continue"}], ids=["fast", "ordinary"])
+def test_what_json_does_not_have_is_refused_and_bytes_carry_it(url: str, value: int, headers: dict[str, str]) -> None:
+    ask = {"inputs": [tensor("x", [[value, 1, 1]])]}
+    status, _, answer = call(url, "POST", "/v2/models/log/infer", json.dumps(ask), **headers)
+    assert status == 400
+    for part in ("tensor 'y'", "NaN or infinity", "binary_data: true"):
+        assert part in json.loads(answer)["error"]
+    ask["parameters"] = {"binary_data_output": True}
+    status, more, answer = call(url, "POST", "/v2/models/log/infer", json.dumps(ask), **headers)
+    assert status == 200
+    numbers = np.frombuffer(answer[int(more["inference-header-content-length"]) :], np.float32)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.testing.assert_array_equal(numbers, np.log(np.array([value, 1, 1], np.float32)))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from shipworthy.records import Target
 from shipworthy.serve import changes
 from shipworthy.serve.letters import Abort, Change, Commit, Count, Prepare
 from shipworthy.serve.plan import Cost
-from shipworthy.serve.rounds import Lost
+from shipworthy.serve.rounds import Lost, Round
 from shipworthy.serve.source import Offer, ServedModel
 from shipworthy.serve.statistics import Statistics
 from shipworthy.serve.statistics import total as sums
@@ -23,6 +23,12 @@ WANTED = Change((Offer((MODEL,), 2),), ("n",))
 TRIED = Change((Offer((ServedModel("m", 2, Path("m.onnx"), Target(), cost=Cost(1.0, 2.0)),), 2),), ("n",))
 
 
+def plenty(change: Change) -> Any:
+    """No room has to be made."""
+    yield Round((), None, 1.0)
+    return change
+
+
 class Made:
     """Runs the steps of a change against workers whose replies are given; keeps what each was told."""
 
@@ -30,7 +36,7 @@ class Made:
         self.told: list[tuple[str, Any]] = []
         self.adopted: list[tuple[Change, tuple[str, ...]]] = []
         workers = ("asker", *others)
-        steps = changes.change("asker", WANTED, lambda: workers, lambda *what: self.adopted.append(what))
+        steps = changes.change("asker", WANTED, lambda: workers, lambda *what: self.adopted.append(what), plenty)
         replies: Any = None
         while True:
             try:
@@ -124,3 +130,57 @@ def test_counts_are_summed_with_those_of_workers_that_ended_or_do_not_reply() ->
     assert total.batches == {4: [2, 20], 2: [1, 10], 8: [1, 10]}
     assert total.ended == 1111
     assert total.last_ms > 0
+
+
+def run(steps: Any, prepared: Any) -> tuple[Any, list[tuple[str, Any]]]:
+    """The result of steps whose workers prepare as given, and what each was told."""
+    told: list[tuple[str, Any]] = []
+    replies: Any = None
+    while True:
+        try:
+            turn = steps.send(replies)
+        except StopIteration as end:
+            return end.value, told
+        told += [(worker, turn.body) for worker in turn.to]
+        replies = {worker: prepared if isinstance(turn.body, Prepare) else None for worker in turn.to}
+
+
+def rooms(*results: Any) -> Any:
+    """Makes room with these results, one after the other; tells one worker of it each time."""
+    left = list(results)
+
+    def room(change: Change) -> Any:
+        yield Round(("asker",), ("room for", change), 1.0)
+        return left.pop(0)
+
+    return room
+
+
+PART = Change(WANTED.offers, ())
+
+
+def test_room_is_made_before_a_model_is_loaded_and_again_when_its_size_is_known() -> None:
+    adopted: list[Change] = []
+    steps = changes.change("asker", WANTED, lambda: ("asker", "a"), lambda what, _: adopted.append(what), rooms(PART, PART))
+    result, told = run(steps, TRIED)
+    assert result is None
+    assert told == [
+        ("asker", ("room for", WANTED)),
+        ("asker", Prepare(PART)),
+        ("asker", ("room for", TRIED)),
+        ("a", Prepare(PART)),
+        ("asker", Commit(PART)),
+        ("a", Commit(PART)),
+    ]
+    assert adopted == [PART]
+
+
+@given(st.booleans(), st.sampled_from([Refused("larger"), Unavailable("in use")]))
+def test_without_room_nothing_is_served_and_only_what_lasts_is_remembered(late: bool, error: Any) -> None:
+    results = (WANTED, error) if late else (error,)
+    steps = changes.change("asker", WANTED, lambda: ("asker", "a"), lambda *_: None, rooms(*results))
+    result, told = run(steps, TRIED)
+    assert result is error
+    assert [body for _, body in told if isinstance(body, Prepare)] == ([Prepare(WANTED)] if late else [])
+    reasons = {"m": "larger"} if isinstance(error, Refused) else {}
+    assert told[-2:] == [("asker", Abort(reasons)), ("a", Abort(reasons))]

@@ -15,12 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
+from shipworthy.errors import Unavailable
 from shipworthy.records import Signature, TensorSpec
 from shipworthy.serve import oip
 from shipworthy.serve.batcher import Batcher, Plan
 from shipworthy.serve.catalog import Live
 from shipworthy.serve.compression import WORTH_BYTES
-from shipworthy.serve.fast import MOST_HEADS, FastProtocol, Gate
+from shipworthy.serve.fast import LARGE, MOST_HEADS, FastProtocol, Gate
 from shipworthy.serve.statistics import Statistics
 
 LIMIT = 100_000
@@ -164,6 +165,25 @@ def test_a_head_that_is_known_is_answered_without_the_parser() -> None:
     run(story)
 
 
+def test_a_head_is_known_whatever_trace_its_caller_is_in() -> None:
+    trace, state = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e473{}-00f067aa0ba902b7-01", "Tracestate: a={}"
+
+    async def story(server: Server) -> None:
+        first = await asked(server.connect(), post(message(1), trace.format(1), state.format(1)))
+        known = set(server.gate.heads)
+        assert len(known) == 1
+        other = server.connect()
+        other.parser = None  # type: ignore[assignment]
+        for headers in ([trace.format(2)], [state.format(3), trace.format(2)], []):
+            assert await asked(other, post(message(1), *headers)) == first
+        await asked(server.connect(), post(message(1), trace.format(1), trace.format(2)))
+        await asked(server.connect(), post(message(1), "TRACEPARENT: 1"))
+        assert set(server.gate.heads) == known
+        assert server.ordinary == 0
+
+    run(story)
+
+
 def test_a_known_head_with_a_body_in_pieces_or_with_more_behind_it() -> None:
     async def story(server: Server) -> None:
         protocol = server.connect()
@@ -200,6 +220,7 @@ KINDS = {
     "json": lambda value: post(message(value)),
     "other length": lambda value: post(message(value, 3)),
     "header": lambda value: post(message(value), "X-Trace: 1"),
+    "trace": lambda value: post(message(value), f"traceparent: {value}", "tracestate: a"),
     "ordinary": lambda value: chunked(message(value)),
     "get": lambda _value: b"GET /v2 HTTP/1.1\r\nHost: x\r\n\r\n",
     "line before": lambda value: b"\r\n" + post(message(value)),
@@ -361,5 +382,35 @@ def test_tensorflow_serving_is_answered_in_the_lane() -> None:
             refused = await asked(protocol, post(b'{"instances": [[1, "a"]]}', path=path))
             assert refused.startswith(b"HTTP/1.1 400 ")
         assert server.ordinary == 0
+
+    run(story)
+
+
+def test_a_large_body_is_not_read_when_its_model_is_overloaded_unless_it_may_have_priority(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def story(server: Server) -> None:
+        parsed: list[int] = []
+        parse = server.live.quick.parse
+
+        def read(body: bytes, header_length: int | None) -> Any:
+            parsed.append(len(body))
+            return parse(body, header_length)
+
+        monkeypatch.setattr(server.live.quick, "parse", read)
+        busy = Unavailable("the answer would come too late", retry_after_seconds=3)
+        monkeypatch.setattr(server.live.batcher, "overloaded", lambda _: busy)
+        large, small = message(1, rows=LARGE // 4), message(1)
+        urgent = large[:-1] + b', "parameters": {"priority": 1}}'
+        protocol = server.connect()
+        for _ in range(2):  # with the parser, and by the head that is known then
+            said = await asked(protocol, post(large))
+            assert said.startswith(b"HTTP/1.1 503 ")
+            assert b"retry-after: 3\r\n" in said
+            assert b"too late" in said
+        assert parsed == []
+        for body in (small, urgent):
+            assert (await asked(protocol, post(body))).startswith(b"HTTP/1.1 200 ")
+        assert parsed == [len(small), len(urgent)]
 
     run(story)

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
-from shipworthy.errors import Failed, NotFound, Refused
+from shipworthy.errors import Failed, NotFound, Refused, Unavailable
 from shipworthy.records import Target
 from shipworthy.serve.batcher import Batcher, Plan
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.fleet import Fleet, Wish
 from shipworthy.serve.letters import Change, Count, Tally
-from shipworthy.serve.source import Given, Policy, ServedModel
+from shipworthy.serve.source import Given, Offer, Policy, ServedModel
 from shipworthy.serve.statistics import Statistics
 
 
@@ -124,3 +124,17 @@ def test_the_index_has_what_is_served_and_what_could_be(fleet: Fleet, catalog: C
     for ready, wanted in ((True, served), (False, served + could)):
         found = asyncio.run(fleet.index(ready=ready))
         assert [(one["name"], one["version"], one["state"], one["reason"]) for one in found] == wanted
+
+
+def test_a_model_that_rests_can_be_unloaded_and_is_told_apart_in_the_index(
+    fleet: Fleet, supervisor: Supervisor, catalog: Catalog, models: dict[str, Path]
+) -> None:
+    catalog.rest(Offer((ServedModel("o", 5, models["two"], Target()),), 5))
+    *_, last = asyncio.run(fleet.index(ready=False))
+    assert (last["name"], last["state"], last["reason"]) == ("o", "UNAVAILABLE", "loads when it is asked for")
+    with pytest.raises(Unavailable, match="'o' is not loaded"):
+        asyncio.run(fleet.counted("o"))
+    asyncio.run(fleet.serve([Wish("m", Policy(latest=1))]))
+    assert supervisor.change == ({"m": [3]}, ("n", "o"))
+    asyncio.run(fleet.unload("o"))
+    assert supervisor.change == ({}, ("o",))

@@ -235,6 +235,22 @@ def test_what_was_asked_before_the_end_is_answered_and_says_that_it_was_the_last
     assert time.monotonic() - began < 1.0, "nobody is left to wait for"
 
 
+def test_the_end_of_standard_input_and_one_signal_are_not_told_twice(serve: Callable[..., Server]) -> None:
+    server = serve(workers=1)
+    head = f"POST {INFER} HTTP/1.1\r\nhost: a\r\ncontent-length: {len(BODY)}\r\n\r\n".encode()
+    with socket.create_connection((server.parts.hostname, server.parts.port)) as ask, ask.makefile("rb") as answer:
+        ask.sendall(head)
+        time.sleep(0.2)
+        assert server.process.stdin is not None
+        server.process.stdin.close()
+        time.sleep(0.3)
+        server.process.terminate()
+        time.sleep(0.3)
+        ask.sendall(BODY.encode())
+        assert answer.read().startswith(b"HTTP/1.1 200")
+    assert server.process.wait(10) == 0
+
+
 def test_told_twice_it_ends_at_once(serve: Callable[..., Server]) -> None:
     server = serve(workers=2, drain_delay_seconds=60)
     server.process.terminate()

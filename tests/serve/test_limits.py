@@ -137,6 +137,23 @@ def test_a_body_must_go_on(framing: bytes) -> None:
     held(test)
 
 
+def test_a_connection_on_which_nothing_is_asked_is_closed() -> None:
+    async def idle(protocol: FastProtocol, transport: Transport) -> None:
+        protocol.close_if_idle(protocol.idle_since)
+        assert not transport.closed
+        protocol.close_if_idle(protocol.idle_since + 0.1)
+        assert transport.closed
+
+    async def asks(protocol: FastProtocol, transport: Transport) -> None:
+        protocol.data_received(b"GET /held HTTP/1.1\r\n\r\n")
+        await turns()
+        protocol.close_if_idle(protocol.idle_since + 1000)
+        assert not transport.closed
+
+    held(idle)
+    held(asks)
+
+
 def test_who_waits_for_us_is_not_hung_up_on() -> None:
     async def test(protocol: FastProtocol, transport: Transport) -> None:
         look(protocol, 1000)  # idle: that has a limit of its own

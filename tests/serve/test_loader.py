@@ -96,6 +96,31 @@ def test_what_cannot_be_loaded_changes_nothing_and_its_reason_is_kept_until_it_c
     assert shelf.catalog.versions("m")[0] is before
 
 
+def test_others_may_be_put_to_rest_between_the_two_steps(shelf: Shelf) -> None:
+    shelf.serve(shelf.model(1, "two"))
+    other = Offer((ServedModel("n", 1, shelf.folder / "1.onnx", Target()),), 1)
+    change = shelf.loader.prepare(Change((other,)))
+    shelf.loader.commit(Change(resting=(Offer((shelf.model(1),), 1),)))
+    assert (shelf.catalog.names(), list(shelf.catalog.resting)) == ([], ["m"])
+    shelf.loader.commit(change)
+    assert (shelf.catalog.names(), list(shelf.catalog.resting)) == (["n"], ["m"])
+    assert shelf.switched == ["m", "m", "n"]
+
+
+def test_what_a_model_takes_is_measured_once_where_memory_is_bounded(shelf: Shelf) -> None:
+    (offer,) = shelf.serve(shelf.model(1, "two")).offers
+    assert offer.versions[0].memory_bytes == 0
+    shelf.loader = Loader(shelf.catalog, shelf.switched.append, ServeSettings(tune=False, memory_mb=1000.0))
+    (offer,) = shelf.serve(shelf.model(2, "slow")).offers
+    took = offer.versions[0].memory_bytes
+    assert took >= (shelf.folder / "2.onnx").stat().st_size > 1e6
+    assert shelf.catalog.find("m").memory_bytes == took
+    (offer,) = shelf.serve(shelf.model(2)).offers
+    assert offer.versions[0].memory_bytes == took, "it is kept"
+    (offer,) = shelf.serve(shelf.model(3, "two", memory_bytes=7)).offers
+    assert offer.versions[0].memory_bytes == 7, "another worker has measured"
+
+
 def test_what_was_prepared_and_not_wanted_is_let_go(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[weakref.ref[object]] = []
     load = shelf.loader._load

@@ -113,22 +113,33 @@ def test_every_series_of_a_version_is_there_at_zero(live: Live) -> None:
     names = {name for name, _ in found}
     for family in metrics.FAMILIES:
         has = {f"{family.name}{end}" for end in ("_bucket", "_sum", "_count")} if family.kind == "histogram" else {family.name}
-        assert has <= names or family.labels == ("process",)
+        assert has <= names or family.labels == ("process",) or family in metrics.GPU_FAMILIES
     hold_together(found)
 
 
 def test_nothing_served_is_a_valid_answer(live: Live) -> None:
-    tally = Tally({}, 2, 5, {"workers": Usage(1.5, 4096), "supervisor": Usage(0.25, 1024)})
+    tally = Tally({}, 2, 5, {"workers": Usage(1.5, 4096), "supervisor": Usage(0.25, 1024)}, loaded=4, evicted=3)
     found = exposed(live, tally=tally)
     assert found == {
         ("shipworthy_info", (("release", "1.2"),)): 1,
         ("shipworthy_workers", ()): 2,
         ("shipworthy_worker_restarts_total", ()): 5,
+        ("shipworthy_models_loaded_on_demand_total", ()): 4,
+        ("shipworthy_models_evicted_total", ()): 3,
         ("shipworthy_cpu_seconds_total", (("process", "workers"),)): 1.5,
         ("shipworthy_cpu_seconds_total", (("process", "supervisor"),)): 0.25,
         ("shipworthy_resident_memory_bytes", (("process", "workers"),)): 4096,
         ("shipworthy_resident_memory_bytes", (("process", "supervisor"),)): 1024,
     }
+
+
+def test_cpu_time_does_not_fall_by_the_order_of_a_sum(live: Live) -> None:
+    found = [
+        of(exposed(live, tally=Tally({}, usage={"workers": Usage(seconds, 0)})), "shipworthy_cpu_seconds_total")
+        for seconds in (0.14, 0.02 + 0.12)
+    ]
+    assert 0.02 + 0.12 < 0.14
+    assert found == [0.14, 0.14]
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 20_000_000_000), st.integers(1, 3000)), max_size=60))
@@ -291,6 +302,22 @@ def test_counts_do_not_fall_when_workers_are_killed_or_replaced(models: dict[str
             before = after
         assert of(before, "shipworthy_worker_restarts_total") == 2, "one was asked to end"
         assert of(before, "shipworthy_in_flight_requests") == 0
+
+
+def test_an_answer_that_json_cannot_hold_is_refused_and_no_success(models: dict[str, Path], start: Start) -> None:
+    def body(value: int) -> bytes:
+        return json.dumps({"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [value, 1, 1]}]}).encode()
+
+    with start(("log", 1, models["log"]), workers=1) as url, connected(url) as (one,):
+        for value, status in ((1, 200), (-1, 400), (0, 400)):
+            assert ask(one, "/v2/models/log/infer", body(value))[0] == status
+            assert ask(one, "/v2/models/log/infer", body(value), encode_chunked=True)[0] == status
+        found = scrape(url)
+        assert of(found, "shipworthy_requests_total", outcome="success") == 2
+        assert of(found, "shipworthy_requests_total", outcome="refused") == 4
+        assert of(found, "shipworthy_requests_total") == of(found, "shipworthy_rows_total") == 6
+        assert of(found, "shipworthy_in_flight_requests") == 0
+        hold_together(found)
 
 
 def test_what_is_under_way_is_seen_from_beside_the_queue(models: dict[str, Path], start: Start) -> None:

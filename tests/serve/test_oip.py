@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shipworthy.errors import Failed, Refused
+from shipworthy.errors import Refused
 from shipworthy.records import Signature, TensorSpec
 from shipworthy.serve import oip, tensors
 
@@ -258,13 +258,14 @@ def test_binary_outputs_follow_the_json_in_order_beside_json_ones() -> None:
     assert ["data" in one for one in plain["outputs"]] == [False, True, False]
 
 
-def test_an_answer_without_a_json_form_is_an_error_that_names_the_output_and_bytes_carry_it() -> None:
+def test_an_answer_without_a_json_form_is_refused_by_name_and_bytes_carry_it() -> None:
     arrays = {"y": np.array([1, np.nan, np.inf], np.float32), "z": np.ones(1, np.float16)}
-    with pytest.raises(Failed, match="output 'y' holds NaN") as failed:
-        answered({"y": False}, arrays)
-    assert "binary_data" in failed.value.next
-    with pytest.raises(Refused, match="tensor 'z' has no JSON form"):
-        answered({"z": False}, arrays)
+    for name, found in (("y", "NaN or infinity"), ("z", "FP16")):
+        with pytest.raises(Refused, match=f"tensor '{name}' has no JSON form") as refused:
+            answered({name: False}, arrays)
+        assert refused.value.http_status == 400
+        assert refused.value.found == found
+        assert "binary_data: true" in refused.value.next
     assert answered({"y": True, "z": True}, arrays)[1] == arrays["y"].tobytes() + arrays["z"].tobytes()
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from shipworthy.protocols import Arrays
 from shipworthy.records import Signature, TensorSpec
-from shipworthy.serve import docs, oip, openapi, tfs
+from shipworthy.serve import docs, guard, oip, openapi, tfs
 from shipworthy.serve.batcher import Batcher, Plan
 from shipworthy.serve.catalog import Live
 from shipworthy.serve.statistics import Statistics
@@ -82,6 +82,19 @@ def test_the_document_has_the_parts_that_openapi_wants() -> None:
         assert re.findall(r"\{(.*?)\}", path) == in_path
     for reference in re.findall(r'"\$ref": "#/components/schemas/(\w+)"', json.dumps(DOCUMENT)):
         assert reference in DOCUMENT["components"]["schemas"]
+
+
+def test_it_says_where_a_key_is_asked_for() -> None:
+    (name,) = DOCUMENT["components"]["securitySchemes"]
+    assert DOCUMENT["components"]["securitySchemes"][name]["type"] == "http"
+    assert DOCUMENT["components"]["securitySchemes"][name]["scheme"] == "bearer"
+    assert DOCUMENT["security"] == [{}, {name: []}], "a server without keys asks for none"
+    for path, _, one in operations():
+        assert (one.get("security") == []) == (path in guard.OPEN_PATHS), path
+        assert ("security" in one) == (path in guard.OPEN_PATHS), path
+        assert ("401" in one["responses"]) == (path not in guard.OPEN_PATHS), path
+        of_a_model = re.match(r"/v1/models/|/v2/(repository/)?models/(?!stats)", path) is not None
+        assert ("403" in one["responses"]) == of_a_model, path
 
 
 def test_every_route_of_every_model_and_version_is_there() -> None:

@@ -28,7 +28,7 @@ from shipworthy.serve import admission
 from shipworthy.serve.admission import Pace
 from shipworthy.serve.batcher import Batcher, Job, Plan
 from shipworthy.serve.runs import Runs, is_short_of_memory
-from shipworthy.serve.statistics import Statistics
+from shipworthy.serve.statistics import LATE, V2_REST, Statistics
 from shipworthy.serve.wording import error_headers
 
 OPEN_LOOP = Path(__file__).parents[2] / "benchmarks" / "serving" / "open_loop.py"
@@ -409,6 +409,24 @@ def test_requests_that_are_to_stay_as_they_are_are_not_halved_and_other_errors_h
     assert (runner.batches, runs.max_rows) == ([4], 8)
     assert is_short_of_memory(short())
     assert not is_short_of_memory(Failed("the memory of the oak"))
+
+
+def test_overloaded_is_who_would_refuse_one_row_more() -> None:
+    async def work(queue: Queue) -> None:
+        assert queue.batcher.overloaded(V2_REST) is None, "nobody knows yet how long a run takes"
+        await queue.known()
+        before = queue.statistics.requests[:]
+        for _ in range(40):
+            told = queue.batcher.overloaded(V2_REST)
+            job = queue.ask()
+            refused = queue.answers[-1] and isinstance(queue.answers[-1][0][1], Unavailable)
+            assert bool(refused) == (told is not None), job
+        refusals = sum(bool(one) for one in queue.answers)
+        assert 0 < refusals < 40
+        assert queue.statistics.late - sum(before[LATE : LATE + 4]) == 2 * refusals, "both are counted"
+        await queue.all()
+
+    queued(work, Slow(seconds=0.02), max_wait_ms=100.0)
 
 
 # ---------------------------------------------------------------- on the wire

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shipworthy.errors import Failed, ShipworthyError
+from shipworthy.errors import Refused, ShipworthyError
 from shipworthy.records import Signature, TensorSpec
 from shipworthy.serve import oip
 from shipworthy.serve import quick as quick_module
@@ -187,7 +187,7 @@ def test_numbers_that_json_does_not_have_are_refused_as_the_full_reader_does(val
     quick = Quick("m", "1", ONE_INPUT[0])
     request = quick.parse(FRAMES[0].format(data="1,2,3", name="x", rows=1, width=3, kind="FP32").encode(), None)
     assert b"[1.0,2.0]" in quick.answer(request, {"p": np.array([[1, 2]], np.float32)})[0]
-    with pytest.raises(Failed, match="output 'p' holds NaN"):
+    with pytest.raises(Refused, match="tensor 'p' has no JSON form"):
         quick.answer(request, {"p": np.array([[1, value]], np.float32)})
 
 

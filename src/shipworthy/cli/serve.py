@@ -77,8 +77,9 @@ def command(
 def _placed(settings: Settings) -> ServeSettings:
     """The settings of the server, with the files that they name as paths from here."""
     serve = settings.serve
-    named = {key: getattr(serve, key) for key in FILES}
-    return msgspec.structs.replace(serve, **{key: str(settings.file(path)) for key, path in named.items() if path})
+    named = {key: getattr(serve, key) for key in (*FILES, "access_log")}
+    placed = {key: str(settings.file(path)) for key, path in named.items() if path not in {"", "-"}}  # "-": no file
+    return msgspec.structs.replace(serve, **placed)
 
 
 class Seen:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
+
 from shipworthy.records.base import Record
 
 
@@ -80,11 +82,19 @@ Runtime = Literal["onnxruntime", "tensorrt", "openvino"]
 RUNTIMES: dict[Runtime, tuple[Device, ...]] = {"onnxruntime": ("cpu", "cuda"), "tensorrt": ("cuda",), "openvino": ("cpu",)}
 
 
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
+Int8Types = Literal["u8s8", "u8s8_reduced", "s8s8", "s8s8_symmetric"]
+
+
 class Target(Record, frozen=True, kw_only=True):
     """Where a model will run. ``threads`` are those of one call; ``memory_mb`` is its budget, ``None`` for no limit.
 
     ``tensorrt`` is onnxruntime's TensorRT provider, with CUDA and the CPU for the nodes that it leaves; engines of
-    TensorRT's own are not made. ``RUNTIMES`` says which device goes with which runtime.
+    TensorRT's own are not made. ``RUNTIMES`` says which device goes with which runtime. ``precisions`` are those that the
+    device multiplies in by itself; ``precision`` is what a runtime that has the choice (OpenVINO) computes float32 in.
+    ``int8`` names what INT8 has to look like there: the types of activations and weights;
+    ``reduced`` weights have 7 bits (no VNNI: sums saturate), ``symmetric`` ranges have no zero point and biases are floats
+    (TensorRT). ``kind`` is a name of ``targets.KINDS``; empty: the machine that we are on says what it can.
     """
 
     name: str = "cpu"
@@ -92,6 +102,10 @@ class Target(Record, frozen=True, kw_only=True):
     runtime: Runtime = "onnxruntime"
     threads: int = 1
     memory_mb: float | None = None
+    precisions: tuple[Precision, ...] = ("float32",)
+    int8: Int8Types = "u8s8"
+    precision: Precision = "float32"
+    kind: str = ""
 
 
 class Step(Record, frozen=True, kw_only=True):
@@ -105,6 +119,8 @@ class Variant(Record, frozen=True, kw_only=True):
     """The model after a chain of passes (none: the original).
 
     ``digest`` is that of its bytes, ``parent`` that of the model the chain began with; ``devices`` are those it is for.
+    ``runtime`` and ``precision`` say how it is run where they are not those of the target; two variants may so share a file,
+    never a name.
     """
 
     name: str
@@ -114,17 +130,36 @@ class Variant(Record, frozen=True, kw_only=True):
     chain: tuple[Step, ...]
     devices: tuple[str, ...]
     size_mb: float
+    runtime: Runtime | None = None
+    precision: Precision | None = None
+    notes: tuple[str, ...] = ()
+
+    def on(self, target: Target) -> Target:
+        """The target, as this variant is run on it."""
+        return msgspec.structs.replace(
+            target, runtime=self.runtime or target.runtime, precision=self.precision or target.precision
+        )
 
 
 class Skip(Record, frozen=True, kw_only=True):
-    """A variant that was not made, and why."""
+    """A variant that was not made, or not kept, and why; ``log``: what a library said that failed."""
 
     name: str
     reason: str
+    log: str = ""
+
+
+class Made(Record, frozen=True, kw_only=True):
+    """What came of one pass: a variant, or the reason why there is none; ``log`` is what the libraries said meanwhile."""
+
+    variant: Variant | None = None
+    reason: str = ""
+    log: str = ""
 
 
 class Optimized(Record, frozen=True, kw_only=True):
-    """The original first, then the variants; and what was skipped."""
+    """The original first, then the variants that are worth a measurement; what was skipped; whether the budget ended it."""
 
     variants: tuple[Variant, ...]
     skips: tuple[Skip, ...] = ()
+    cut_short: bool = False

@@ -17,10 +17,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from shipworthy.protocols import Arrays
 from shipworthy.serve import app_tfs, docs, extensions, metrics, oip, openapi
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.exchange import HANDLERS, Json, ask, read, written
 from shipworthy.serve.fleet import Fleet
+from shipworthy.serve.gpu import Gpus
 from shipworthy.serve.statistics import V2_REST
 
 VERSION = metadata.version("shipworthy")
@@ -82,6 +84,7 @@ class Endpoints:
         self._body_limit_bytes = body_limit_bytes
         self._grpc_port = grpc_port
         self._is_ready = is_ready
+        self._gpus = Gpus()
 
     async def server(self, _request: Request) -> Response:
         """Server metadata."""
@@ -117,7 +120,10 @@ class Endpoints:
 
     async def model_is_ready(self, request: Request) -> Response:
         """Whether requests to one model are welcome."""
-        name, ready = self._find(request).name, self._is_ready()
+        name, version = request.path_params["name"], request.path_params.get("version", "")
+        resting = self._catalog.at_rest(name, version)
+        name = name if resting else self._find(request).name
+        ready = not resting and self._is_ready()
         return Json({"name": name, "ready": ready}, status_code=200 if ready else 503)
 
     async def configuration(self, request: Request) -> Response:
@@ -132,8 +138,8 @@ class Endpoints:
 
     async def metrics(self, request: Request) -> Response:
         """What all workers have done and are doing, for Prometheus."""
-        done, tally = await self._fleet.measured()
-        text = await asyncio.to_thread(metrics.exposition, done, tally, VERSION)
+        (done, tally), gpus = await asyncio.gather(self._fleet.measured(), self._gpus.now())
+        text = await asyncio.to_thread(metrics.exposition, done, tally, VERSION, gpus)
         return written(request, text.encode(), metrics.CONTENT_TYPE)
 
     async def index(self, request: Request) -> Response:
@@ -173,8 +179,13 @@ class Endpoints:
             began_ns = time.monotonic_ns()
             header_length = oip.read_length(request.headers.get(oip.LENGTH_HEADER), len(body))
             wanted = oip.parse(body, header_length, live.signature)
-        outputs = await ask(live, wanted.inputs, wanted.rows, wanted.deadline_ns(), wanted.priority, V2_REST, began_ns)
-        answer, json_bytes = oip.answer(wanted, live.name, str(live.version), outputs)
+
+        def write(outputs: Arrays) -> tuple[bytes, int | None]:
+            return oip.answer(wanted, live.name, str(live.version), outputs)
+
+        answer, json_bytes = await ask(
+            live, wanted.inputs, wanted.rows, write, wanted.deadline_ns(), wanted.priority, V2_REST, began_ns
+        )
         if json_bytes is None:
             return written(request, answer)
         return written(request, answer, "application/octet-stream", **{oip.LENGTH_HEADER: str(json_bytes)})

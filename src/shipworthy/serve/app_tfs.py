@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from shipworthy.protocols import Arrays
 from shipworthy.serve import tfs
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.exchange import ask, read, written
@@ -33,6 +34,8 @@ class Tfs:
         raw_path = request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0]
         place = tfs.read_place(request.method, raw_path)
         if place.verb == "status":
+            if resting := self._catalog.at_rest(place.name, place.version or place.label):
+                return written(request, tfs.status_body(resting, "START"))
             versions = [self._find(place)] if place.version or place.label else self._catalog.versions(place.name)
             return written(request, tfs.status_body([live.version for live in versions]))
         live = self._find(place)
@@ -43,11 +46,14 @@ class Tfs:
             body = await read(request, self._body_limit_bytes)
             began_ns = time.monotonic_ns()
             wanted = parse(body, live.signature)
-        outputs = await ask(live, wanted.inputs, wanted.rows, wire=TFS_REST, began_ns=began_ns)
-        if place.verb == "predict":
-            return written(request, tfs.answer_predict(wanted, outputs))
-        write = tfs.answer_classify if place.verb == "classify" else tfs.answer_regress
-        return written(request, write(live.signature, outputs))
+
+        def write(outputs: Arrays) -> bytes:
+            if place.verb == "predict":
+                return tfs.answer_predict(wanted, outputs)
+            of_examples = tfs.answer_classify if place.verb == "classify" else tfs.answer_regress
+            return of_examples(live.signature, outputs)
+
+        return written(request, await ask(live, wanted.inputs, wanted.rows, write, wire=TFS_REST, began_ns=began_ns))
 
     def _find(self, place: tfs.Place) -> Live:
         return self._catalog.find(place.name, place.version or place.label)

@@ -30,7 +30,7 @@ LONGEST_AHEAD_NS = 50_000_000
 # How often those who wait behind long runs are looked through for whose time has passed.
 SWEEP_SECONDS = 0.1
 
-Done = Callable[[dict[str, Array] | None, ShipworthyError | None], None]
+Done = Callable[[dict[str, Array] | None, ShipworthyError | None], int | None]
 Key = tuple[tuple[int, ...], ...]
 
 
@@ -56,9 +56,12 @@ class Order:
     loop's thread, with the outputs by name or with an error. ``deadline_ns`` is of ``time.monotonic_ns`` (0: none);
     ``priority`` 1 is served first, 0 means the default, after all others. Set ``cancelled`` when the caller has gone.
     ``wire`` is the protocol that it came by, a place in ``statistics.PROTOCOLS``; ``began_ns`` when it was there to be read.
+    When it is answered, ``run`` says when its run began and how long that took (ns); ``None``: there was none.
     """
 
-    __slots__ = ("arrived_ns", "began_ns", "bytes", "cancelled", "deadline_ns", "inputs", "key", "priority", "rows", "wire")
+    __slots__ = (
+        "arrived_ns", "began_ns", "bytes", "cancelled", "deadline_ns", "inputs", "key", "priority", "rows", "run", "wire",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -79,9 +82,10 @@ class Order:
         self.arrived_ns = 0
         self.bytes = 0
         self.key: Key = ()
+        self.run: tuple[int, int] | None = None
 
-    def done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> None:
-        """Take the answer."""
+    def done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> int | None:
+        """Take the answer. Where it cannot be written: how the request has ended so, ``REFUSED`` or ``FAILED``."""
         raise NotImplementedError
 
 
@@ -103,9 +107,9 @@ class Job(Order):
         super().__init__(inputs, rows, deadline_ns, priority, wire, began_ns)
         self._done = done
 
-    def done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> None:
+    def done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> int | None:
         """Hand it on."""
-        self._done(outputs, error)
+        return self._done(outputs, error)
 
 
 class Batcher:
@@ -180,6 +184,10 @@ class Batcher:
         if not self._turning:
             self._turning = True
             self._at_next_turn()
+
+    def overloaded(self, wire: int) -> Unavailable | None:
+        """Why any request without priority is refused now, be it of one row: a large one need not be read first."""
+        return self._refusal(Order({}, 1, wire=wire)) if self._waiting_rows >= self._easy_rows else None
 
     def _refusal(self, job: Order) -> Unavailable | None:
         """Why a job may not wait; whoever finds nobody before them may always."""
@@ -357,12 +365,17 @@ class Batcher:
         statistics = self._statistics
         rows = sum([job.rows for job in batch])
         statistics.batch(rows, took)
+        run = (start, took)
         for job, answer in zip(batch, answers, strict=True):
+            job.run = run
             if isinstance(answer, ShipworthyError):
                 job.done(None, answer)
                 statistics.failed(time.monotonic_ns() - job.began_ns, job.wire)
             else:
-                job.done(answer, None)
+                unsaid = job.done(answer, None)
+                if unsaid is not None:
+                    statistics.dropped(unsaid, job.wire)
+                    continue
                 statistics.succeeded(time.monotonic_ns() - job.began_ns, start - job.arrived_ns, took, job.wire)
 
     def _pace_is(self, pace: Pace) -> None:

@@ -7,6 +7,7 @@ from enum import IntEnum
 from typing import Protocol
 
 from shipworthy.errors import ShipworthyError
+from shipworthy.serve.note import Note
 from shipworthy.serve.wording import sentence
 
 
@@ -46,6 +47,11 @@ class Call(Protocol):
     """Of ``time.monotonic_ns``; 0: the client set none."""
     on_cancel: Callable[[], None] | None
     """Called when the client has gone or its deadline has passed; set by whoever works on the call."""
+
+    @property
+    def note(self) -> Note | None:
+        """What is kept of the call; ``None``: nothing."""
+        ...
 
     def send(self, message: bytes) -> None:
         """Send one message of the answer; the call stays open (streaming answers)."""

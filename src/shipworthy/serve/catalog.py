@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from shipworthy.errors import NotFound
+from shipworthy.errors import NotFound, ShipworthyError, Unavailable
 from shipworthy.protocols import Runner
 from shipworthy.records import Signature, Target
 from shipworthy.serve.batcher import Batcher, Job
 from shipworthy.serve.quick import Quick
+from shipworthy.serve.source import Offer
 from shipworthy.serve.statistics import Statistics
 
 
@@ -18,7 +19,7 @@ from shipworthy.serve.statistics import Statistics
 class Live:
     """A loaded model under a name and a version; ``bundle`` is the digest of what it came from, or empty.
 
-    ``target`` is where it runs.
+    ``target`` is where it runs; ``memory_bytes`` what a worker grew by when it was loaded, 0 where that is not measured.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Live:
     batcher: Batcher
     statistics: Statistics
     target: Target = field(default_factory=Target)
+    memory_bytes: int = 0
 
     @property
     def signature(self) -> Signature:
@@ -56,8 +58,11 @@ class _Shelf:
 class Catalog:
     """Models by name, versions by number or label; changed in the loop's thread only."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: Callable[[str], None] = lambda _: None) -> None:
+        """``wanted`` is called with the name of a model that rests, when somebody asks for it."""
         self._models: dict[str, _Shelf] = {}
+        self._resting: dict[str, Offer] = {}
+        self._wanted = wanted
         self.failures: dict[str, str] = {}
         """Why a model could not be loaded when that was tried last."""
 
@@ -73,10 +78,39 @@ class Catalog:
         named = {label: found[number] for label, number in (labels or {}).items() if number in found}
         self._models[lives[0].name] = _Shelf(found, found.get(default) or next(reversed(found.values())), named)
         self.failures.pop(lives[0].name, None)
+        self._resting.pop(lives[0].name, None)
 
     def drop(self, name: str) -> None:
         """Serve a model no more."""
         self._models.pop(name, None)
+        self._resting.pop(name, None)
+
+    def rest(self, offer: Offer) -> None:
+        """Serve a model no more before somebody asks for it."""
+        self._models.pop(offer.name, None)
+        self._resting[offer.name] = offer
+
+    @property
+    def resting(self) -> Mapping[str, Offer]:
+        """Models that are known and not loaded before somebody asks for them, by name."""
+        return self._resting
+
+    def at_rest(self, name: str, version: str = "") -> list[int]:
+        """The versions of a model that rests, or the one that is meant; none when it is served, or not known.
+
+        Raises:
+            NotFound: the model rests and has no such version.
+        """
+        offer = self.resting.get(name)
+        if offer is None:
+            return []
+        numbers = {str(model.version): model.version for model in offer.versions}
+        if not version:
+            return list(numbers.values())
+        named = {**offer.labels, **numbers}
+        if version not in named:
+            raise NotFound(f"model '{name[:100]}' has no version '{version[:100]}'", expected=f"one of: {', '.join(named)}")
+        return [named[version]]
 
     def names(self) -> list[str]:
         """All models."""
@@ -87,6 +121,7 @@ class Catalog:
 
         Raises:
             NotFound: no such model.
+            Unavailable: it rests, and goes on resting.
         """
         return list(self._shelf(name).lives.values())
 
@@ -95,6 +130,7 @@ class Catalog:
 
         Raises:
             NotFound: no such model.
+            Unavailable: it rests, and goes on resting.
         """
         return {label: live.version for label, live in self._shelf(name).labels.items()}
 
@@ -103,8 +139,13 @@ class Catalog:
 
         Raises:
             NotFound: no such model or version; the message names those there are.
+            Unavailable: the model rests; it is loaded now that somebody asks for it.
         """
-        shelf = self._shelf(name)
+        shelf = self._models.get(name)
+        if shelf is None:
+            if self.at_rest(name, version):
+                self._wanted(name)
+            raise self._missing(name)
         if not version:
             return shelf.default
         for number, live in shelf.lives.items():
@@ -117,7 +158,17 @@ class Catalog:
 
     def _shelf(self, name: str) -> _Shelf:
         if name not in self._models:
-            known = ", ".join(self._models) or "none"
-            failure = self.failures.get(name, "")
-            raise NotFound(f"there is no model '{name[:100]}'", found=failure, expected=f"one of: {known}")
+            raise self._missing(name)
         return self._models[name]
+
+    def _missing(self, name: str) -> ShipworthyError:
+        """Why a model does not answer."""
+        failure = self.failures.get(name, "")
+        if name in self._resting:
+            return Unavailable(
+                f"model '{name[:100]}' is not loaded",
+                found=failure,
+                next="ask it again: who asks has it loaded, as soon as there is memory for it",
+            )
+        known = ", ".join([*self._models, *self._resting]) or "none"
+        return NotFound(f"there is no model '{name[:100]}'", found=failure, expected=f"one of: {known}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from shipworthy.errors import Failed, ShipworthyError
+from shipworthy.errors import Failed, ShipworthyError, Unavailable
 from shipworthy.serve.letters import Abort, Change, Commit, Count, Find, Prepare
 from shipworthy.serve.rounds import Lost, Round, Steps
 from shipworthy.serve.wording import sentence
@@ -16,9 +16,14 @@ SWITCH_SECONDS = 30.0
 COUNT_SECONDS = 2.0
 
 
-def change(
-    asker: Any, wanted: Change, others: Callable[[], tuple[Any, ...]], adopt: Callable[[Change, tuple[Any, ...]], None]
-) -> Steps:
+Adopt = Callable[[Change, tuple[Any, ...]], None]
+"""Called, with the workers that have loaded it, when a change is decided: whoever starts later begins with it."""
+
+Room = Callable[[Change], Steps]
+"""The steps of making room for a change; their result is what of it fits, or an error."""
+
+
+def change(asker: Any, wanted: Change, others: Callable[[], tuple[Any, ...]], adopt: Adopt, room: Room) -> Steps:
     """The steps of a change.
 
     One worker tries first: a model that does not load, or takes the whole process down, costs one worker a moment and
@@ -28,15 +33,21 @@ def change(
         asker: the worker that tries first.
         wanted: the change.
         others: all workers that answer requests now.
-        adopt: called, with the workers that have loaded it, when the change is decided: whoever starts later begins with it.
+        adopt: called when the change is decided.
+        room: makes room for the change, before it is loaded and when its size is known.
 
     Returns:
         ``None`` when it is done, else the error.
     """
-    replies = yield Round((asker,), Prepare(wanted), LOAD_SECONDS)
+    fit = yield from room(wanted)
+    if isinstance(fit, ShipworthyError):
+        return (yield from _give_up(others(), wanted, fit))
+    replies = yield Round((asker,), Prepare(fit), LOAD_SECONDS)
     tried = replies[asker]
     if isinstance(tried, Lost):
         tried = Failed("the worker that tried to load it ended, or did not come to an end", next="see the server's log")
+    elif not isinstance(tried, ShipworthyError):
+        tried = yield from room(tried)
     if isinstance(tried, ShipworthyError):
         return (yield from _give_up(others(), wanted, tried))
     rest = tuple(worker for worker in others() if worker is not asker)
@@ -46,18 +57,27 @@ def change(
         if isinstance(reply, ShipworthyError) and not isinstance(reply, Lost):
             return (yield from _give_up(others(), wanted, reply))
     able = (asker, *(worker for worker in rest if not isinstance(replies[worker], Lost)))
-    adopt(tried, able)
-    yield Round(able, Commit(tried), SWITCH_SECONDS)
-    return None
+    return (yield from switch(tried, able, adopt))
 
 
-def reload(asker: Any, others: Callable[[], tuple[Any, ...]], adopt: Callable[[Change, tuple[Any, ...]], None]) -> Steps:
-    """The steps of serving whatever there is to serve now; as ``change``, whose offers the asker finds."""
+def switch(prepared: Change, workers: tuple[Any, ...], adopt: Adopt) -> Steps:
+    """The steps of a change that these workers have loaded, or that brings nothing to load."""
+    adopt(prepared, workers)
+    yield Round(workers, Commit(prepared), SWITCH_SECONDS)
+
+
+def reload(
+    asker: Any, others: Callable[[], tuple[Any, ...]], adopt: Adopt, room: Room, sort: Callable[[Change], Change]
+) -> Steps:
+    """The steps of serving whatever there is to serve now; as ``change``.
+
+    ``sort`` says what of that which the asker finds is loaded, and what rests.
+    """
     replies = yield Round((asker,), Find(), LOAD_SECONDS)
     found = replies[asker]
     if isinstance(found, ShipworthyError):
         return found
-    return (yield from change(asker, found, others, adopt))
+    return (yield from change(asker, sort(found), others, adopt, room))
 
 
 def count(workers: tuple[Any, ...], told: Callable[[Any, Any], None], known: Callable[[], Any]) -> Steps:
@@ -78,5 +98,7 @@ def count(workers: tuple[Any, ...], told: Callable[[Any, Any], None], known: Cal
 
 
 def _give_up(workers: tuple[Any, ...], wanted: Change, error: ShipworthyError) -> Steps:
-    yield Round(workers, Abort({offer.name: sentence(error) for offer in wanted.offers}), SWITCH_SECONDS)
+    """Forget what was prepared; what is only not possible now is no reason to remember."""
+    reasons = {} if isinstance(error, Unavailable) else {offer.name: sentence(error) for offer in wanted.offers}
+    yield Round(workers, Abort(reasons), SWITCH_SECONDS)
     return error

@@ -111,6 +111,10 @@ class Crew:
         if child.replaces:
             self.see_off(child.replaces)
 
+    def is_starting(self) -> bool:
+        """Whether a worker has been started that does not answer yet."""
+        return any(not child.ready and not child.leaving for child in self._children.values())
+
     def replace(self, child: Child) -> None:
         """Start another in the place of a worker, which goes when that one is ready."""
         if not child.leaving and not self._has_heir(child):

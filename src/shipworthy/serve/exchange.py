@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -17,10 +18,13 @@ from shipworthy.protocols import Array
 from shipworthy.serve.batcher import Job
 from shipworthy.serve.catalog import Live
 from shipworthy.serve.compression import TooLarge, compress, expand
-from shipworthy.serve.statistics import V2_REST
+from shipworthy.serve.note import NOTE
+from shipworthy.serve.statistics import V2_REST, outcome_of
 from shipworthy.serve.wording import sentence
 
 LINGER_SECONDS = 1.0
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -86,23 +90,32 @@ async def ask(
     live: Live,
     inputs: dict[str, Array],
     rows: int,
+    write: Callable[[dict[str, Array]], T],
     deadline_ns: int = 0,
     priority: int = 0,
     wire: int = V2_REST,
     began_ns: int = 0,
-) -> dict[str, Array]:
-    """What the model gives, through its queue; see ``batcher.Order``."""
-    answered: asyncio.Future[dict[str, Array]] = asyncio.get_running_loop().create_future()
+) -> T:
+    """The answer that ``write`` makes of what the model gives, through its queue; see ``batcher.Order``."""
+    answered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-    def done(outputs: dict[str, Array] | None, error: ShipworthyError | None) -> None:
+    def done(outputs: dict[str, Array] | None, error: ShipworthyError | None) -> int | None:
         if answered.done():
-            return
+            return None
         if outputs is None:
             answered.set_exception(error or Failed("the model gave no answer"))
-        else:
-            answered.set_result(outputs)
+            return None
+        try:
+            answered.set_result(write(outputs))
+        except Exception as failure:  # noqa: BLE001  whatever it was, the caller gets an answer
+            answered.set_exception(failure)
+            return outcome_of(failure)
+        return None
 
     job = Job(inputs, rows, done, deadline_ns, priority, wire, began_ns)
+    note = NOTE.get()
+    if note is not None:
+        note.asked(live, job)
     live.submit(job)
     try:
         return await answered
@@ -121,7 +134,7 @@ def written(request: Request, body: bytes, media_type: str = "application/json",
 
 async def of_ours(request: Request, error: ShipworthyError) -> Response:
     """One of our errors."""
-    if isinstance(error, Failed):
+    if isinstance(error, Failed) and not isinstance(error, Unavailable):
         log.error("%s %s: %s", request.method, request.url.path, error)
     kind = Closing if isinstance(error, TooLarge) else Json
     headers = {"retry-after": str(error.retry_after_seconds)} if isinstance(error, Unavailable) else None

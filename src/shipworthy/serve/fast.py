@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from shipworthy.errors import Failed, Refused, ShipworthyError
+from shipworthy.errors import Failed, Refused, ShipworthyError, Unavailable
 from shipworthy.protocols import Array, Arrays
 from shipworthy.serve.batcher import Order
 from shipworthy.serve.bounds import Bounded
@@ -27,6 +27,7 @@ from shipworthy.serve.compression import compress
 from shipworthy.serve.oip import LENGTH_HEADER, read_length
 from shipworthy.serve.quick_tfs import QuickTfs
 from shipworthy.serve.statistics import outcome_of
+from shipworthy.serve.tracing import FIELDS, is_lifted, lift
 from shipworthy.serve.wording import error_body, error_headers
 
 # A header that makes a request uncommon: the ordinary way reads it.
@@ -43,8 +44,12 @@ LINES = {
     500: b"HTTP/1.1 500 Internal Server Error\r\n",
     503: b"HTTP/1.1 503 Service Unavailable\r\n",
 }
+# Bodies above this are not read when the model is overloaded, unless they name a priority.
+LARGE = 16_384
+PRIORITY = b'"priority"'
 JSON = b"content-type: application/json\r\ncontent-length: "
 OCTETS = b"content-type: application/octet-stream\r\n" + HEAD_LENGTH + b": "
+CLOSE = b"connection: close\r\n"
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +70,16 @@ class Reader(Protocol):
 
 
 class Head:
-    """What the head of a common request says: who answers, and the length of the body."""
+    """What the head of a common request says: who answers, and the length of the body; ``caller`` is ``authorization``."""
 
-    __slots__ = ("accept", "body_bytes", "json_bytes", "reader", "statistics", "submit")
+    __slots__ = ("accept", "body_bytes", "caller", "json_bytes", "live", "path", "reader", "statistics", "submit")
 
-    def __init__(self, live: Live, reader: Reader, body_bytes: int, json_bytes: int | None, accept: str) -> None:
+    def __init__(
+        self, path: str, live: Live, reader: Reader, body_bytes: int, json_bytes: int | None, accept: str, caller: bytes
+    ) -> None:
+        self.path = path
+        self.live = live
+        self.caller = caller
         self.reader = reader
         self.submit = live.batcher.submit
         self.statistics = live.statistics
@@ -126,6 +136,8 @@ class Cycle(Order):
     __slots__ = ("disconnected", "head", "keep_alive", "protocol", "request")
 
     message_event = NoEvent()
+    extra = b""
+    """Headers of the answer beside the usual ones, with their ends of line."""
     response_started = False
     response_complete = False  # the protocol lets go of a cycle that is answered
 
@@ -141,6 +153,9 @@ class Cycle(Order):
         """The body is whole: read it and queue it."""
         head = self.head
         self.began_ns = time.monotonic_ns()
+        if len(body) > LARGE and (refusal := self._refusal(body)):
+            self.done(None, refusal)
+            return
         try:
             self.request = request = head.reader.parse(body, head.json_bytes)
         except Exception as error:  # noqa: BLE001  whatever it was, the caller gets an answer
@@ -153,18 +168,24 @@ class Cycle(Order):
         self.deadline_ns = request.deadline_ns() if request.timeout_us else 0
         head.submit(self)
 
-    def done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> None:
+    def _refusal(self, body: bytes) -> Unavailable | None:
+        """Why a large text is not even read: that takes ms, and its place in the queue is known without."""
+        head = self.head
+        return None if head.json_bytes is not None or PRIORITY in body else head.live.batcher.overloaded(self.wire)
+
+    def done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> int | None:
         """Answer."""
         head, protocol = self.head, self.protocol
+        unsaid = None
+        extra = self.extra if self.keep_alive else self.extra + CLOSE
         try:
             body, json_bytes = (b"", None) if outputs is None else head.reader.answer(self.request, outputs)
         except Exception as failure:  # noqa: BLE001  whatever it was, the caller gets an answer
-            outputs, error = None, _told(failure)
+            outputs, error, unsaid = None, _told(failure), outcome_of(failure)
         if outputs is None:
             error = error or Failed("the model gave no answer")
-            protocol.answered(_failure(error, protocol.gate.date, keep_alive=self.keep_alive), self)
-            return
-        extra = b"" if self.keep_alive else b"connection: close\r\n"
+            protocol.answered(_failure(error, protocol.gate.date, extra), self)
+            return unsaid
         if head.accept:
             body, encoding = compress(body, head.accept)
             if encoding:
@@ -172,6 +193,7 @@ class Cycle(Order):
         kind = JSON if json_bytes is None else b"%b%d\r\ncontent-length: " % (OCTETS, json_bytes)
         data = b"%b%b%b%b%d\r\n\r\n%b" % (LINES[200], protocol.gate.date, extra, kind, len(body), body)
         protocol.answered(data, self)
+        return None
 
 
 def _told(error: Exception) -> ShipworthyError:
@@ -182,10 +204,10 @@ def _told(error: Exception) -> ShipworthyError:
     return Failed("internal error: the server's log says more")
 
 
-def _failure(error: ShipworthyError, date: bytes, *, keep_alive: bool) -> bytes:
+def _failure(error: ShipworthyError, date: bytes, extra: bytes) -> bytes:
     """The whole answer that says what is wrong."""
     body = error_body(error)
-    extra = error_headers(error) if keep_alive else error_headers(error) + b"connection: close\r\n"
+    extra = error_headers(error) + extra
     line = LINES.get(error.http_status) or b"HTTP/1.1 %d \r\n" % error.http_status
     return b"%b%b%b%b%d\r\n\r\n%b" % (line, date, extra, JSON, len(body), body)
 
@@ -194,10 +216,12 @@ class FastProtocol(Bounded):
     """uvicorn's protocol with the lane in front."""
 
     cycle: Any
+    cycle_of: type[Cycle] = Cycle
 
     def __init__(self, gate: Gate, config: Config, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(config, state, {}, loop)
         self.gate = gate
+        self.context: list[tuple[bytes, bytes]] = []  # of the caller's trace, as the last head that had one says
         self.idle_since = loop.time()
         self._body: list[bytes] = []
 
@@ -205,24 +229,32 @@ class FastProtocol(Bounded):
         """Answer a whole request whose head is known by its bytes without the parser; all else goes through that.
 
         What the parser says of a head depends on its bytes alone, as long as it stands between two messages; a head is
-        remembered when it was all of what came, but for the body that it announces. Saves 3 µs a request.
+        remembered when it was all of what came, but for the body that it announces. Saves 3 µs a request. The context of a
+        caller's trace, which is another in each request, stands in no head that is remembered.
         """
         cycle = self.cycle
         if self._within or not (cycle is None or cycle.response_complete):
             self._feed(data)
             return
         end = data.find(HEAD_END) + 4
-        head = self.gate.heads.get(data[:end])
+        text = data[:end]
+        head = self.gate.heads.get(text)
+        if head is None:
+            text, self.context = lift(text)
+            head = self.gate.heads.get(text)
         if head is not None and len(data) == end + head.body_bytes:
             if self.timeout_keep_alive_task is not None:
                 self._unset_keepalive_if_required()
-            self.cycle = cycle = Cycle(self, head, keep_alive=True)
+            self.cycle = cycle = self.cycle_of(self, head, keep_alive=True)
             cycle.begin(data[end:])
             return
         self._feed(data)
+        self.context = []
         cycle = self.cycle
-        if type(cycle) is Cycle and cycle.keep_alive and not self._within and len(data) == end + cycle.head.body_bytes:
-            self.gate.remember(data[:end], cycle.head)
+        if not isinstance(cycle, Cycle) or not cycle.keep_alive or self._within:
+            return
+        if len(data) == end + cycle.head.body_bytes and is_lifted(text):
+            self.gate.remember(text, cycle.head)
 
     def on_message_begin(self) -> None:
         """Start a request; what only the ordinary way needs is made there."""
@@ -238,7 +270,8 @@ class FastProtocol(Bounded):
         if cycle is None or cycle.response_complete:
             head = self._common() if self.url in self.gate.urls else None
             if head is not None:
-                self.cycle = Cycle(self, head, keep_alive=self.parser.should_keep_alive() and not self.gate.leaving)
+                keep_alive = self.parser.should_keep_alive() and not self.gate.leaving
+                self.cycle = self.cycle_of(self, head, keep_alive=keep_alive)
                 return
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
@@ -251,7 +284,7 @@ class FastProtocol(Bounded):
         """Take a piece of the body."""
         self._moved = True
         self._waited = 0
-        if type(self.cycle) is Cycle:
+        if isinstance(self.cycle, Cycle):
             self._body.append(body)  # its length is announced and within the limit
         else:
             super().on_body(body)
@@ -259,7 +292,7 @@ class FastProtocol(Bounded):
     def on_message_complete(self) -> None:
         """The request is whole."""
         self._within = False
-        if type(self.cycle) is Cycle:
+        if isinstance(self.cycle, Cycle):
             pieces, self._body = self._body, []
             self.cycle.begin(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         else:
@@ -267,7 +300,7 @@ class FastProtocol(Bounded):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller has gone: a batch need not hold its rows."""
-        if type(self.cycle) is Cycle:
+        if isinstance(self.cycle, Cycle):
             self.cycle.cancelled = True
         super().connection_lost(exc)
         self.gate.closed()
@@ -291,7 +324,7 @@ class FastProtocol(Bounded):
 
     def say(self, error: ShipworthyError) -> None:
         """Write that something is wrong, as the last answer."""
-        self.transport.write(_failure(error, self.gate.date, keep_alive=False))
+        self.transport.write(_failure(error, self.gate.date, CLOSE))
 
     def leave(self) -> None:
         """Close the connection with the answer that is being made; one where nothing is asked stays open for now."""
@@ -311,6 +344,7 @@ class FastProtocol(Bounded):
         length = head_length = None
         accept = ""
         keys: list[bytes] = []
+        context: list[tuple[bytes, bytes]] = []
         for name, value in self.headers:
             if name in UNCOMMON:
                 return None
@@ -322,6 +356,8 @@ class FastProtocol(Bounded):
                 accept = value.decode("latin-1")
             elif name == b"authorization":
                 keys.append(value)
+            elif name in FIELDS:
+                context.append((name, value))
         if length is None or not length.isdigit() or int(length) > self.gate.body_limit_bytes:
             return None
         try:
@@ -332,4 +368,5 @@ class FastProtocol(Bounded):
         allows = self.gate.allows
         if allows is not None and not allows(live.name, keys):
             return None  # the ordinary way says why
-        return Head(live, reader, int(length), json_bytes, accept)
+        self.context = context
+        return Head(self.url.decode("latin-1"), live, reader, int(length), json_bytes, accept, b"".join(keys[:1]))

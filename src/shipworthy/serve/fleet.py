@@ -40,6 +40,7 @@ class Fleet:
 
         Raises:
             NotFound: no such model or version.
+            Unavailable: the model rests, and goes on resting.
         """
         done, _ = await self.measured(name, version)
         return [(live.name, live.version, statistics) for live, statistics in done]
@@ -49,12 +50,11 @@ class Fleet:
 
         Raises:
             NotFound: no such model or version.
+            Unavailable: the model rests, and goes on resting.
         """
-        lives = [
-            live
-            for one in ([name] if name else self._catalog.names())
-            for live in ([self._catalog.find(one, version)] if version else self._catalog.versions(one))
-        ]
+        lives = [live for one in ([name] if name else self._catalog.names()) for live in self._catalog.versions(one)]
+        if version:
+            lives = [self._catalog.find(name, version)]
         tally = await self._ask(Count())
         return [(live, tally.counts.get((live.name, live.version), live.statistics)) for live in lives], tally
 
@@ -69,13 +69,13 @@ class Fleet:
         await self._ask(Change(offers=(await self._find(Wish(name)),)))
 
     async def unload(self, name: str) -> None:
-        """Serve a model no more; one that is known and not loaded is left so.
+        """Serve a model no more, not even when it is asked for; one that is known and not loaded is left so.
 
         Raises:
             NotFound: no such model.
             Unavailable: too many changes wait.
         """
-        if name not in self._catalog.names():
+        if name not in self._catalog.names() and name not in self._catalog.resting:
             known = await asyncio.to_thread(self._source.names)
             if name not in known:
                 raise NotFound(f"there is no model '{name[:100]}'", expected=f"one of: {', '.join(known)[:500] or 'none'}")
@@ -93,7 +93,7 @@ class Fleet:
         names = [offer.name for offer in offers]
         if len(set(names)) < len(names):
             raise Refused("a model is named twice", found=", ".join(names)[:500], next="name each once")
-        gone = tuple(name for name in self._catalog.names() if name not in names)
+        gone = tuple(name for name in (*self._catalog.names(), *self._catalog.resting) if name not in names)
         await self._ask(Change(tuple(offers), gone))
 
     async def index(self, *, ready: bool) -> list[dict[str, str]]:
@@ -107,7 +107,8 @@ class Fleet:
             return rows
         served = {(row["name"], row["version"]) for row in rows}
         for name, numbers in (await asyncio.to_thread(self._there)).items():
-            reason = numbers if isinstance(numbers, str) else self._catalog.failures.get(name, "unloaded")
+            known = "loads when it is asked for" if name in self._catalog.resting else "unloaded"
+            reason = numbers if isinstance(numbers, str) else self._catalog.failures.get(name, known)
             versions = [""] if isinstance(numbers, str) else [str(number) for number in numbers]
             rows += [
                 {"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason}

@@ -17,7 +17,7 @@ from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.exchange import Closing
 from shipworthy.serve.fleet import Ask, Fleet, Wish
 from shipworthy.serve.keys import Keys, Rights, Unauthenticated
-from shipworthy.serve.source import Source
+from shipworthy.serve.source import Offer, Source
 from shipworthy.serve.wording import sentence
 
 OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready"})
@@ -38,6 +38,15 @@ class Shown(Catalog):
         self._rights = rights
         self.failures = whole.failures
 
+    @property
+    def resting(self) -> Mapping[str, Offer]:
+        """As ``Catalog``, of those that may be used."""
+        return {name: offer for name, offer in self._whole.resting.items() if self._rights.may_use(name)}
+
+    def at_rest(self, name: str, version: str = "") -> list[int]:
+        """As ``Catalog``; ``Forbidden`` for a model that may not be used."""
+        return self._holding(name).at_rest(name, version) if name in self._whole.resting else []
+
     def names(self) -> list[str]:
         """The models that may be used."""
         return [name for name in self._whole.names() if self._rights.may_use(name)]
@@ -56,7 +65,7 @@ class Shown(Catalog):
 
     def _holding(self, name: str) -> Catalog:
         self._rights.need(name)
-        names = self.names()
+        names = [*self.names(), *self.resting]
         if name not in names:  # the whole catalog's error would name what is hidden
             found = self.failures.get(name, "")
             raise NotFound(f"there is no model '{name[:100]}'", found=found, expected=f"one of: {', '.join(names) or 'none'}")

@@ -76,9 +76,10 @@ class Rights:
 
 @dataclass(frozen=True)
 class Keys:
-    """All keys: the rights by the SHA-256 of the key."""
+    """All keys: the rights, and the name, by the SHA-256 of the key."""
 
     rights: Mapping[bytes, Rights] = field(repr=False)
+    names: Mapping[bytes, str] = field(default_factory=dict, repr=False)
 
     def find(self, headers: Iterable[bytes]) -> Rights:
         """The rights of who sent these ``authorization`` headers.
@@ -94,6 +95,12 @@ class Keys:
         if rights is None or scheme.lower() != b"bearer":
             raise _unknown("another text")
         return rights
+
+    def name(self, header: bytes) -> str | None:
+        """What people call the key in an ``authorization`` header; ``None``: it is none of ours."""
+        if len(header) > LONGEST_HEADER:
+            return None
+        return self.names.get(hashlib.sha256(header.partition(b" ")[2].strip()).digest())
 
 
 def _unknown(found: str) -> Unauthenticated:
@@ -139,6 +146,7 @@ def parse(text: str, origin: str) -> Keys:
     if not entries:
         raise Refused(f"the key file {origin} has no keys: nobody could ask anything", next=_NEXT)
     rights: dict[bytes, Rights] = {}
+    names: dict[bytes, str] = {}
     for name, entry in entries.items():
         digest = bytes.fromhex(entry.hash.removeprefix("sha256:"))
         if not _NAME.fullmatch(name):
@@ -146,7 +154,8 @@ def parse(text: str, origin: str) -> Keys:
         if digest in rights:
             raise Refused(f"the key file {origin} has one hash twice", found=f"again under '{name}'", next=_NEXT)
         rights[digest] = Rights(None if entry.models == "*" else frozenset(entry.models), entry.operate)
-    return Keys(rights)
+        names[digest] = name
+    return Keys(rights, names)
 
 
 def make(name: str, models: tuple[str, ...], *, operate: bool) -> tuple[str, str]:

@@ -22,8 +22,8 @@ LETTER_BYTES = 64
 MOST_FDS = 1
 
 # From a worker: it answers requests; why it does not; so many connections have closed; what it has counted so far; it was
-# told to end, and asks for one in its place.
-READY, FAILED, CLOSED, COUNTED, LEAVING = b"r", b"f", b"c", b"n", b"l"
+# told to end, and asks for one in its place; somebody asks for a model that rests.
+READY, FAILED, CLOSED, COUNTED, LEAVING, WANTED = b"r", b"f", b"c", b"n", b"l", b"w"
 # To a worker: say that you are not ready, and serve on; finish what you have, and end: nothing comes after this.
 UNREADY, GO = b"u", b"g"
 # Both ways: a question, and the answer under the same number.
@@ -32,10 +32,14 @@ ASK, REPLY = b"a", b"y"
 
 @dataclass(frozen=True)
 class Change:
-    """Models that are to be served as offered, in place of what is served under their names; and names to be served no more."""
+    """Models that are to be served as offered, in place of what is served under their names; and names to be served no more.
+
+    ``resting`` are models that are known and not loaded before somebody asks for them.
+    """
 
     offers: tuple[Offer, ...] = ()
     gone: tuple[str, ...] = ()
+    resting: tuple[Offer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,16 @@ class Tally:
     """What all workers have done, and the processes that do it.
 
     ``workers`` answer requests now; ``restarts`` counts those that ended unasked and were replaced; ``usage`` is by kind of
-    process: ``supervisor``, ``workers``.
+    process: ``supervisor``, ``workers``. Where memory is bounded, ``loaded`` models were loaded because somebody asked for
+    them, ``evicted`` were put to rest for others.
     """
 
     counts: Counts
     workers: int = 0
     restarts: int = 0
     usage: Mapping[str, Usage] = field(default_factory=dict)
+    loaded: int = 0
+    evicted: int = 0
 
 
 @dataclass(frozen=True)

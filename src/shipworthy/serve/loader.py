@@ -11,6 +11,7 @@ from shipworthy.backends.runners import load
 from shipworthy.data import made_up
 from shipworthy.errors import ShipworthyError
 from shipworthy.protocols import Runner
+from shipworthy.serve import memory
 from shipworthy.serve.batcher import Batcher
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.letters import Change
@@ -73,7 +74,8 @@ class Loader:
 
         What is replaced or goes is not closed: whoever has a request in it holds it, and the last one lets it go.
         """
-        for name in (*change.gone, *(offer.name for offer in change.offers)):
+        names = (*change.gone, *(offer.name for offer in (*change.offers, *change.resting)))
+        for name in names:
             wanted = {model.version for offer in change.offers if offer.name == name for model in offer.versions}
             for key in [key for key in self._served if key[0] == name and key[1] not in wanted]:
                 del self._served[key]
@@ -89,8 +91,11 @@ class Loader:
             self._catalog.serve(lives, offer.default, offer.labels)
         for name in change.gone:
             self._catalog.drop(name)
-        self._prepared = {}
-        for name in (*change.gone, *(offer.name for offer in change.offers)):
+        for offer in change.resting:
+            self._catalog.rest(offer)
+        # Others may be put to rest between the two steps of a change.
+        self._prepared = {key: loaded for key, loaded in self._prepared.items() if key[0] not in names}
+        for name in names:
             self._switched(name)
 
     def abort(self, reasons: dict[str, str]) -> None:
@@ -102,12 +107,23 @@ class Loader:
     def _load(self, model: ServedModel) -> Loaded:
         began = time.monotonic_ns()
         stamp = _stamp(model)
+        before = self._own_bytes()
         runner = load(model.path, model.target)
         with contextlib.suppress(ShipworthyError):  # made-up values may be outside what the model takes
             runner.run(made_up(runner.signature, 1).inputs)
         cost = model.cost or (tune(runner) if self._settings.tune else None)
         model = replace(model, cost=cost, since=model.since or time.time_ns())
+        if self._settings.memory_mb:
+            grown = self._own_bytes() - before
+            model = replace(model, memory_bytes=model.memory_bytes or max(grown, file_bytes(model)))
         return Loaded(model, runner, stamp, time.monotonic_ns() - began)
+
+    def _own_bytes(self) -> int:
+        """What this process takes, free memory given back; 0 where nobody needs to know."""
+        if not self._settings.memory_mb:
+            return 0
+        memory.trim()
+        return memory.own_bytes()
 
     def _live(self, loaded: Loaded) -> Live:
         model = loaded.model
@@ -119,11 +135,19 @@ class Loader:
         if model.most_rows is not None:
             made = replace(made, max_rows=min(made.max_rows, model.most_rows))
         batcher = Batcher(loaded.runner, made, statistics)
-        return Live(model.name, model.version, model.bundle, loaded.runner, batcher, statistics, model.target)
+        return Live(
+            model.name, model.version, model.bundle, loaded.runner, batcher, statistics, model.target, model.memory_bytes
+        )
 
 
 def _is_same(kept: Loaded, model: ServedModel) -> bool:
-    return replace(kept.model, cost=model.cost, since=model.since) == model and kept.stamp == _stamp(model)
+    asked = replace(kept.model, cost=model.cost, since=model.since, memory_bytes=model.memory_bytes)
+    return asked == model and kept.stamp == _stamp(model)
+
+
+def file_bytes(model: ServedModel) -> int:
+    """The size of a model's file, with weights beside it that are named after it."""
+    return sum(size for _, _, size, _ in _stamp(model))
 
 
 def _stamp(model: ServedModel) -> Stamp:

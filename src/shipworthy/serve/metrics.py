@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from shipworthy.serve.catalog import Live
+from shipworthy.serve.gpu import Gpu
 from shipworthy.serve.letters import Tally
 from shipworthy.serve.statistics import CANCELLED, EXPIRED, FAILED, LATE, OUTCOMES, PROTOCOLS, REFUSED, REJECTED, Statistics
 
@@ -39,13 +40,14 @@ class Done(NamedTuple):
     statistics: Statistics
 
 
-def exposition(done: Iterable[tuple[Live, Statistics]], tally: Tally, version: str) -> str:
+def exposition(done: Iterable[tuple[Live, Statistics]], tally: Tally, version: str, gpus: Sequence[Gpu] = ()) -> str:
     """The text.
 
     Args:
         done: every version that is served, and what all workers have done with it.
         tally: the processes.
         version: of this server.
+        gpus: those of the machine; without one their families are left out.
     """
     each = [Done(*one) for one in done]
     ours = [((str(one.live.name), str(one.live.version)), one) for one in each]
@@ -54,6 +56,8 @@ def exposition(done: Iterable[tuple[Live, Statistics]], tally: Tally, version: s
         _write(lines, family, ("model", "version", *family.labels), ours)
     for family in SERVER_FAMILIES:
         _write(lines, family, family.labels, [((), (tally, version))])
+    for family in GPU_FAMILIES if gpus else ():
+        _write(lines, family, ("gpu_uuid",), [((one.uuid,), one) for one in gpus])
     return "\n".join(lines) + "\n"
 
 
@@ -173,6 +177,13 @@ MODEL_FAMILIES = (
         "What loading, warming up and measuring took, in the slowest worker.",
         _one(lambda of: of.load_ns / 1e9),
     ),
+    Family(
+        "shipworthy_model_memory_bytes",
+        "gauge",
+        (),
+        "What a worker grew by when it loaded the model, at least its files; 0 where memory_mb sets no limit.",
+        lambda of: [("", (), of.live.memory_bytes)],
+    ),
     Family("shipworthy_model_info", "gauge", ("bundle", "runtime", "device"), "1; what is served, and where it runs.", _info),
     Family("nv_inference_request_success", "counter", (), "Requests that were answered.", _one(lambda of: of.successes)),
     Family(
@@ -226,11 +237,26 @@ SERVER_FAMILIES = (
         lambda of: [("", (), of[0].restarts)],
     ),
     Family(
+        "shipworthy_models_loaded_on_demand_total",
+        "counter",
+        (),
+        "Models that were loaded because somebody asked for them.",
+        lambda of: [("", (), of[0].loaded)],
+    ),
+    Family(
+        "shipworthy_models_evicted_total",
+        "counter",
+        (),
+        "Models that were put to rest because others needed the memory.",
+        lambda of: [("", (), of[0].evicted)],
+    ),
+    Family(
         "shipworthy_cpu_seconds_total",
         "counter",
         ("process",),
         "CPU time of the supervisor and of all workers, those included that have ended.",
-        lambda of: [("", (kind,), used.cpu_seconds) for kind, used in of[0].usage.items()],
+        # A sum in another order may be less in its last bit, and a counter that falls has begun anew.
+        lambda of: [("", (kind,), round(used.cpu_seconds, 3)) for kind, used in of[0].usage.items()],
     ),
     Family(
         "shipworthy_resident_memory_bytes",
@@ -242,4 +268,32 @@ SERVER_FAMILIES = (
 )
 """Metrics of the server; their subject is the tally and the server's version."""
 
-FAMILIES = (*MODEL_FAMILIES, *SERVER_FAMILIES)
+
+def _gpu(name: str, triton: str, about: str, field: str) -> tuple[Family, ...]:
+    """A gauge of each GPU that tells it, under our name and, where there is one, under Triton's."""
+
+    def samples(one: Gpu) -> Iterable[Sample]:
+        value = getattr(one, field)
+        return [] if value is None else [("", (), value)]
+
+    return tuple(Family(each, "gauge", (), about, samples) for each in (name, triton) if each)
+
+
+GPU_FAMILIES = (
+    *_gpu(
+        "shipworthy_gpu_utilization_ratio",
+        "nv_gpu_utilization",
+        "Share of the last moments in which the GPU was busy, 0 to 1.",
+        "utilization",
+    ),
+    *_gpu("shipworthy_gpu_memory_used_bytes", "nv_gpu_memory_used_bytes", "Memory of the GPU in use.", "memory_used_bytes"),
+    *_gpu("shipworthy_gpu_memory_total_bytes", "nv_gpu_memory_total_bytes", "Memory of the GPU.", "memory_total_bytes"),
+    *_gpu("shipworthy_gpu_power_watts", "nv_gpu_power_usage", "Power that the GPU takes, in watts.", "power_watts"),
+    *_gpu(
+        "shipworthy_gpu_power_limit_watts", "nv_gpu_power_limit", "Power that the GPU may take, in watts.", "power_limit_watts"
+    ),
+    *_gpu("shipworthy_gpu_temperature_celsius", "", "Temperature of the GPU's chip.", "temperature_celsius"),
+)
+"""Metrics of each GPU of the machine; their subject is a ``Gpu``."""
+
+FAMILIES = (*MODEL_FAMILIES, *SERVER_FAMILIES, *GPU_FAMILIES)

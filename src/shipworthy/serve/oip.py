@@ -1,8 +1,8 @@
 """Open Inference Protocol v2 over REST with the binary tensor data extension: the messages, both ends. Pure.
 
 A body is JSON, or JSON followed by the bytes of its binary tensors in their order; then a header gives the length of
-the JSON. Where the specification leaves a choice: unknown fields are ignored, a dimension below 0 is the caller's
-error, and an answer that holds NaN or infinity but must be JSON is a failure that names the output.
+the JSON. Where the specification leaves a choice: unknown fields are ignored; a dimension below 0 is the caller's
+error, and so is to ask for an output as JSON that has no form there (FP16, NaN, infinity): bytes carry it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 import numpy as np
 
-from shipworthy.errors import Failed, Refused
+from shipworthy.errors import Refused
 from shipworthy.protocols import Array, Arrays
 from shipworthy.records import Signature, TensorSpec
 from shipworthy.serve import fit, tensors
@@ -118,16 +118,8 @@ def answer(request: Request, model_name: str, model_version: str, outputs: Array
         outputs: what the model gave, by name.
 
     Raises:
-        Refused: an output is FP16 and was not asked for as bytes.
-        Failed: an output holds NaN or infinity and was not asked for as bytes.
+        Refused: an output is FP16, or holds NaN or infinity, and was not asked for as bytes.
     """
-    for name, binary in request.outputs.items():
-        array = outputs[name]
-        if not binary and array.dtype.kind == "f" and array.dtype != np.float16 and not np.isfinite(array).all():
-            raise Failed(
-                f"output '{name}' holds NaN or infinity, which JSON does not have",
-                next="look at the input; or ask for the output as bytes: parameters {binary_data: true}",
-            )
     wanted = {name: (outputs[name], binary) for name, binary in request.outputs.items()}
     entries, blobs = _entries(wanted)
     return _join(_Answer(outputs=entries, model_name=model_name, model_version=model_version, id=request.id), blobs)

@@ -14,6 +14,7 @@ from shipworthy.protocols import Array
 from shipworthy.records import Signature, TensorSpec
 from shipworthy.serve import oip
 from shipworthy.serve.catalog import Live
+from shipworthy.serve.guard import OPEN_PATHS
 from shipworthy.serve.tensors import DATATYPES
 
 # An example with more values than this helps nobody to read it.
@@ -31,6 +32,14 @@ _BODY_ERRORS = _ERRORS | {
     "500": "the model could not be run",
     "503": "too much waits, or the request's timeout passed: try again after Retry-After",
 }
+_KEY = "key"
+_KEYS: Plain = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "a key made by `shipworthy key`, where the server asks for keys (`--api-key-file`); else none is asked for",
+}
+_NO_KEY = {"401": "the server asks for a key, and there is none or a wrong one"}
+_NO_RIGHT = {"403": "the key may not use this model, or may not load and unload"}
 
 
 def document(defaults: Iterable[Live], lives: Iterable[Live], version: str) -> Plain:
@@ -42,6 +51,7 @@ def document(defaults: Iterable[Live], lives: Iterable[Live], version: str) -> P
         version: of this server.
     """
     paths = _server_paths()
+    of_the_server = frozenset(paths)
     for live in defaults:
         name = _quoted(live.name)
         paths |= _model_paths(live, f"/v2/models/{name}", f"/v1/models/{name}", "")
@@ -52,6 +62,12 @@ def document(defaults: Iterable[Live], lives: Iterable[Live], version: str) -> P
     for live in lives:
         which = f"{_quoted(live.name)}/versions/{live.version}"
         paths |= _model_paths(live, f"/v2/models/{which}", f"/v1/models/{which}", f", version {live.version}")
+    for path, item in paths.items():
+        for operation in item.values():
+            if path in OPEN_PATHS:
+                operation["security"] = []
+            else:
+                operation["responses"] |= _error_responses(_NO_KEY | ({} if path in of_the_server else _NO_RIGHT))
     return {
         "openapi": "3.1.0",
         "info": {
@@ -60,7 +76,8 @@ def document(defaults: Iterable[Live], lives: Iterable[Live], version: str) -> P
             "description": "Predictions over the Open Inference Protocol v2 and TensorFlow Serving's REST interface.",
         },
         "paths": paths,
-        "components": {"schemas": {"Error": _object({"error": {"type": "string"}})}},
+        "security": [{}, {_KEY: []}],
+        "components": {"schemas": {"Error": _object({"error": {"type": "string"}})}, "securitySchemes": {_KEY: _KEYS}},
     }
 
 
@@ -194,8 +211,12 @@ def _responses(schema: Plain | None, errors: Mapping[str, str]) -> Plain:
     fine: Plain = {"description": "the answer"}
     if schema is not None:
         fine["content"] = {"application/json": {"schema": schema}}
+    return {"200": fine} | _error_responses(errors)
+
+
+def _error_responses(errors: Mapping[str, str]) -> Plain:
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
-    return {"200": fine} | {status: {"description": text, "content": error} for status, text in errors.items()}
+    return {status: {"description": text, "content": error} for status, text in errors.items()}
 
 
 # ---------------------------------------------------------------- schemas

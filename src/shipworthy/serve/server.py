@@ -38,9 +38,9 @@ def run(
     """Serve what ``source`` offers until SIGTERM or SIGINT, then answer what was asked and return.
 
     Args:
-        source: where the models lie; all of them are loaded at the start.
+        source: where the models lie; all of them are loaded at the start, or as many as ``memory_mb`` allows.
         settings: address, port (0: a free one), workers and limits.
-        announce: called with the URL, and the HOST:PORT of gRPC, once every model is loaded and requests are answered.
+        announce: called with the URL, and the HOST:PORT of gRPC, once those are loaded and requests are answered.
         stop_on_eof: stop, too, when standard input closes.
 
     Raises:

@@ -22,7 +22,8 @@ class ServedModel:
 
     ``cost`` is what evidence says of a run; ``None``: it is measured when the model is loaded. ``most_rows`` bounds a
     batch where its owner has said so; 0: a request is run as it came, neither with others nor in parts. ``since`` is when
-    it was loaded (ns since 1970), in whichever worker did it first; 0: nobody has.
+    it was loaded (ns since 1970), in whichever worker did it first; 0: nobody has. ``memory_bytes`` is what that worker grew
+    by, which is measured where memory is bounded; 0: it was not.
     """
 
     name: str
@@ -33,6 +34,7 @@ class ServedModel:
     cost: Cost | None = None
     most_rows: int | None = None
     since: int = 0
+    memory_bytes: int = 0
 
 
 @dataclass(frozen=True)

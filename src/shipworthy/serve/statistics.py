@@ -85,7 +85,7 @@ class Statistics:
         self.failures_ns += whole_ns
 
     def dropped(self, outcome: int, protocol: int = V2_REST) -> None:
-        """One request left the queue without a run: ``EXPIRED`` or ``CANCELLED``."""
+        """One request left the queue unanswered: ``EXPIRED``, ``CANCELLED``, or its answer could not be written."""
         self.in_flight -= 1
         self.requests[outcome + protocol] += 1
 

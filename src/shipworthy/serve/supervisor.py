@@ -27,14 +27,30 @@ from typing import Any
 from shipworthy.errors import Failed, ShipworthyError, Unavailable
 from shipworthy.serve import changes, letters, security, worker
 from shipworthy.serve.crew import SIGNALS, Child, Crew
+from shipworthy.serve.demand import Demand
 from shipworthy.serve.handover import Successor
-from shipworthy.serve.letters import ASK, CLOSED, COUNTED, FAILED, LEAVING, READY, REPLY, UNREADY, Change, Letter
+from shipworthy.serve.letters import (
+    ASK,
+    CLOSED,
+    COUNTED,
+    FAILED,
+    LEAVING,
+    READY,
+    REPLY,
+    UNREADY,
+    WANTED,
+    Change,
+    Commit,
+    Letter,
+)
 from shipworthy.serve.rounds import Rounds, Steps
+from shipworthy.serve.stock import Stock
 from shipworthy.serve.worker import STOP_SECONDS, Work
 
 ACCEPTS_A_TURN = 64
 PATIENCE_SECONDS = 5.0
 MOST_CHANGES = 16
+ENDING = {signal.SIGTERM, signal.SIGINT}
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +68,16 @@ class Supervisor:
         self._accepting = False
         self._full = False
         self._stop_at: float | None = None
+        # Whether a signal has told it to end: a second one means at once, a first one after the end of standard input does not.
+        self._signalled = False
         self._successor: Successor | None = None
         # Accepted when no worker could take it; nothing more is accepted before it is handed over.
         self._homeless: list[tuple[Any, socket.socket]] = []
         self._rounds = Rounds()
         # The change under way is the first; each with what hears of its result.
         self._changes: deque[tuple[Steps, Callable[[Any], None]]] = deque()
+        self._stock = Stock(work.offers, work.settings.memory_mb)
+        self._demand = Demand(self._crew, self._stock, self._count, self._adopt, self._begin_change)
 
     def run(self, *, stop_on_eof: bool = False) -> None:
         """Serve; returns after a signal, when all that was asked is answered.
@@ -93,6 +113,7 @@ class Supervisor:
         gc.freeze()  # what is imported is for ever: a collection in a worker need not copy those pages
         workers = self._work.settings.workers
         self._work = replace(self._work, alone=workers == 1 if workers else None)
+        self._stock.settle(self._count())
         first = self._crew.start()
         while not first.ready and self._stop_at is None:
             for key, _ in self._selector.select():
@@ -104,7 +125,10 @@ class Supervisor:
                         raise letter.body
                     if letter and letter.kind == READY:
                         alone = letter.number == 0 if self._work.alone is None else self._work.alone
-                        self._work = replace(self._work, offers=letter.body, alone=alone)
+                        self._work = replace(self._work, alone=alone)
+                        self._stock.served = {offer.name: offer for offer in letter.body}
+                        if over := self._stock.settle(self._count()):  # now that their sizes are measured
+                            first.ask(0, Commit(Change(resting=over)))  # nobody waits for the reply
                 else:
                     self._wake(key.fileobj, woken)
         for _ in range(self._count() - 1 if first.ready else 0):
@@ -118,7 +142,9 @@ class Supervisor:
     def _begin_child(self, control: socket.socket) -> None:
         for listener in self._tags:
             listener.close()
-        worker.run(self._work, control)
+        stock = self._stock
+        offers, resting = tuple(stock.served.values()), tuple(stock.resting.values())
+        worker.run(replace(self._work, offers=offers, resting=resting), control)
 
     # ---------------------------------------------------------------- what happens
 
@@ -126,11 +152,13 @@ class Supervisor:
         now = time.monotonic()
         if self._stop_at is None:
             self._crew.start_those_due(now)
+            self._demand.look(now)
         self._rounds.expire(now)
         self._homeless = [one for one in self._homeless if not self._hand_over(*one)]
         self._accept_if_anybody_is_ready()
         soon = now + 0.01 if self._homeless else None
-        due = [at for at in (soon, self._crew.next_due(), self._rounds.next_deadline(), self._stop_at) if at is not None]
+        starting = (self._crew.next_due(), self._demand.next_look()) if self._stop_at is None else ()
+        due = [at for at in (soon, *starting, self._rounds.next_deadline(), self._stop_at) if at is not None]
         for key, _ in self._selector.select(max(0.0, min(due) - now) if due else None):
             child = self._crew.by_control(key.fileobj)
             if key.fileobj in self._tags:
@@ -157,13 +185,15 @@ class Supervisor:
             self._stop()
 
     def _on_signal(self, number: int) -> None:
-        if number in {signal.SIGTERM, signal.SIGINT}:
+        if number in ENDING:
+            self._signalled = True
             self._stop()
         elif number == signal.SIGHUP:
             self._read_security()
             if not self._crew.ready():
                 return
-            steps = changes.reload(self._crew.ready()[0], self._crew.ready, self._adopt)
+            asker = self._crew.ready()[0]
+            steps = changes.reload(asker, self._crew.ready, self._adopt, self._demand.room, self._stock.found)
             self._begin_change(steps, _log)
         elif number == signal.SIGUSR2 and self._successor is None and self._stop_at is None:
             try:
@@ -262,6 +292,8 @@ class Supervisor:
             child.has_counted(letter.body)
         elif letter.kind == LEAVING:
             self._crew.replace(child)
+        elif letter.kind == WANTED:
+            self._stock.asked(letter.body)
         elif letter.kind == REPLY:
             self._rounds.heard(letter.number, letter.body, time.monotonic())
         elif letter.kind == ASK:
@@ -271,10 +303,10 @@ class Supervisor:
     def _asked(self, child: Child, letter: Letter) -> None:
         """A worker asks for what concerns all."""
         if isinstance(letter.body, Change):
-            steps = changes.change(child, letter.body, self._crew.ready, self._adopt)
+            steps = changes.change(child, letter.body, self._crew.ready, self._adopt, self._demand.room)
             self._begin_change(steps, lambda error: child.tell(REPLY, letter.number, error))
         else:
-            steps = changes.count(self._crew.ready(), Child.has_counted, self._crew.tally)
+            steps = self._demand.count()
             self._rounds.begin(steps, lambda tally: child.tell(REPLY, letter.number, tally), time.monotonic())
 
     def _begin_change(self, steps: Steps, done: Callable[[Any], None]) -> None:
@@ -299,10 +331,8 @@ class Supervisor:
 
     def _adopt(self, change: Change, able: tuple[Child, ...]) -> None:
         """From now on this is what is served, by workers that start later, too."""
-        new = {offer.name: offer for offer in change.offers}
-        kept = [offer for offer in self._work.offers if offer.name not in new and offer.name not in change.gone]
-        self._work = replace(self._work, offers=(*kept, *new.values()))
-        self._crew.forget(change.gone)
+        self._stock.adopt(change)
+        self._crew.forget((*change.gone, *(offer.name for offer in change.resting)))
         self._crew.adopt(able)
 
     # ---------------------------------------------------------------- the end
@@ -320,10 +350,11 @@ class Supervisor:
         deadline = time.monotonic() + STOP_SECONDS + PATIENCE_SECONDS
         for child in children:
             while os.waitpid(child.pid, os.WNOHANG) == (0, 0):
-                hurry = _told(woken, {signal.SIGTERM, signal.SIGINT})
-                if hurry or time.monotonic() > deadline:
+                told = _told(woken, ENDING)
+                if (told and self._signalled) or time.monotonic() > deadline:
                     deadline = 0.0
                     os.kill(child.pid, signal.SIGKILL)
+                self._signalled = self._signalled or told
                 time.sleep(0.005)
 
 

@@ -141,7 +141,7 @@ def to_json(name: str, array: Array) -> msgspec.Raw:
             f"tensor '{name}' has no JSON form",
             found="FP16" if array.dtype == np.float16 else "NaN or infinity",
             expected="finite numbers of another type",
-            next="send it, or ask for it, as bytes (binary tensor data extension: binary_data, binary_data_output)",
+            next="send it as bytes (binary tensor data extension: binary_data_size), or ask for it so (binary_data: true)",
         )
     try:
         return msgspec.Raw(msgspec.json.encode(array.ravel().tolist()))

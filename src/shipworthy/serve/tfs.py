@@ -192,11 +192,11 @@ def answer_regress(signature: Signature, outputs: Arrays) -> bytes:
     return _encode("results", numbers.ravel().tolist(), outputs)
 
 
-def status_body(versions: Sequence[int]) -> bytes:
-    """The status of the versions that are served: each is available."""
+def status_body(versions: Sequence[int], state: str = "AVAILABLE") -> bytes:
+    """The status of versions: those that are served are available; ``START``: known, and not loaded yet."""
     fine = {"error_code": "OK", "error_message": ""}
     return msgspec.json.encode(
-        {"model_version_status": [{"version": str(n), "state": "AVAILABLE", "status": fine} for n in versions]}
+        {"model_version_status": [{"version": str(n), "state": state, "status": fine} for n in versions]}
     )
 
 

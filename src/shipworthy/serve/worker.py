@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -26,10 +27,13 @@ from shipworthy.serve.fast import FastProtocol, Gate
 from shipworthy.serve.fleet import Fleet
 from shipworthy.serve.grpc.services import Methods, services
 from shipworthy.serve.guard import Guard, Portion, Shown
+from shipworthy.serve.http2.stream import Stream, StreamOf
 from shipworthy.serve.keys import Rights
-from shipworthy.serve.letters import CLOSED, COUNTED, FAILED, GO, LEAVING, READY, Abort, Change, Commit, Find, Prepare
+from shipworthy.serve.letters import CLOSED, COUNTED, FAILED, GO, LEAVING, READY, WANTED, Abort, Change, Commit, Find, Prepare
 from shipworthy.serve.line import Line
 from shipworthy.serve.loader import Loader
+from shipworthy.serve.noted import NotedApplication, NotedProtocol, NotedStream
+from shipworthy.serve.notes import Notes, open_notes
 from shipworthy.serve.security import Security
 from shipworthy.serve.source import Offer, Source
 from shipworthy.serve.statistics import Statistics
@@ -44,6 +48,8 @@ LINGER_SECONDS = 2.0
 TICK_SECONDS = 1.0
 GARBAGE_THRESHOLD = 50_000
 TRIM_AGAIN_SECONDS = 10.0
+# How often the supervisor is told that a model that rests is asked for.
+WANTED_SECONDS = 0.5
 
 HTTP, GRPC = b"h", b"g"
 
@@ -53,7 +59,7 @@ class Work:
     """What every worker does: the models, where more of them lie, and the settings.
 
     ``alone``: this worker is the only one; ``None``: that is so when a model is heavy. ``grpc_port`` is told to readers
-    of /docs.
+    of /docs. ``resting`` are models that are known and not loaded before somebody asks for them.
     """
 
     offers: Sequence[Offer]
@@ -63,6 +69,7 @@ class Work:
     grpc_port: int = 0
     alone: bool | None = None
     security: Security = field(default_factory=Security)
+    resting: Sequence[Offer] = ()
 
 
 class Worker:
@@ -76,12 +83,14 @@ class Worker:
         self._arriving = 0
         self._ready = True
         self._state = ServerState()
-        self._catalog = Catalog()
+        self._catalog = Catalog(self._want)
+        self._wanted: dict[str, float] = {}
         self._gate = Gate(int(work.settings.body_limit_mb * 1e6))
         self._loader = Loader(self._catalog, self._show, work.settings)
         self._line: Line
         self._services: Methods
         self._guard: Guard | None = None
+        self._notes: Notes | None = None
         self._tls: dict[bytes, ssl.SSLContext] = {}
         self._loop: asyncio.AbstractEventLoop
         self._stop: asyncio.Event
@@ -92,6 +101,7 @@ class Worker:
     def run(self) -> None:
         """Load, say so, answer until told to stop."""
         try:
+            self._notes = open_notes(self._work.settings, app.VERSION)
             offers = self._load()
         except ShipworthyError as error:
             letters.post(self._control, FAILED, 0, error)
@@ -105,7 +115,7 @@ class Worker:
 
     def _load(self) -> tuple[Offer, ...]:
         """Load and warm every model; what is served, with what each run costs."""
-        loaded = self._loader.prepare(Change(tuple(self._work.offers)))
+        loaded = self._loader.prepare(Change(tuple(self._work.offers), resting=tuple(self._work.resting)))
         self._loader.cores = self._work.cores
         self._loader.alone = not _are_light(loaded.offers) if self._work.alone is None else self._work.alone
         self._loader.commit(loaded)
@@ -125,9 +135,15 @@ class Worker:
         if keys := self._work.security.keys:
             self._guard = Guard(keys, application, self._services, self._answers_for)
             self._gate.allows = self._guard.allows
+        answers: ASGIApp = self._guard or application
+        stream_of: StreamOf = Stream
+        if self._notes:
+            self._notes.start()
+            answers = NotedApplication(self._notes, answers)
+            stream_of = partial(NotedStream, self._notes)
         self._secure(self._work.security)
         self._config = uvicorn.Config(
-            self._guard or application,
+            answers,
             http="httptools",
             ws="none",
             lifespan="off",
@@ -140,7 +156,7 @@ class Worker:
         self._config.load()
         self._gate.closed = self._one_closed
         limits = http2.Limits(message_bytes=self._gate.body_limit_bytes)
-        self._grpc = http2.lane(self._guard or self._services, limits, self._one_closed)
+        self._grpc = http2.lane(self._guard or self._services, limits, self._one_closed, stream_of)
         self._lanes = {HTTP: self._protocol, GRPC: self._grpc}
         self._tick()
         self._line.open()
@@ -163,6 +179,8 @@ class Worker:
         if self._guard and secured.keys:
             self._guard.change(secured.keys)
             self._gate.heads.clear()
+            if self._notes:
+                self._notes.know(secured.keys)
         if tls := secured.tls:
             alpn = {HTTP: security.HTTP_ALPN, GRPC: security.GRPC_ALPN}
             self._tls = {lane: security.context(tls, protocol) for lane, protocol in alpn.items()}
@@ -190,7 +208,7 @@ class Worker:
     async def _reply(self, body: Any) -> Any:
         """Do what the supervisor asks."""
         if isinstance(body, Find):
-            return await asyncio.to_thread(self._find, set(self._catalog.names()))
+            return await asyncio.to_thread(self._find, {*self._catalog.names(), *self._catalog.resting})
         if isinstance(body, Prepare):
             return await asyncio.to_thread(self._loader.prepare, body.change)
         if isinstance(body, Commit):
@@ -204,11 +222,17 @@ class Worker:
             return self._secure(body)
         return self._counts()
 
-    def _find(self, served: set[str]) -> Change:
-        """What leads from what is served to what there is; in a thread."""
+    def _want(self, name: str) -> None:
+        """Somebody asks for a model that rests: tell the supervisor, unless it heard of that just now."""
+        now = self._loop.time()
+        if now >= self._wanted.get(name, 0.0) and self._line.tell(WANTED, 0, name):
+            self._wanted[name] = now + WANTED_SECONDS
+
+    def _find(self, known: set[str]) -> Change:
+        """What leads from what is known to what there is; in a thread."""
         source = self._work.source
         offers = tuple(source.find(name) for name in source.names())
-        return Change(offers, tuple(served - {offer.name for offer in offers}))
+        return Change(offers, tuple(known - {offer.name for offer in offers}))
 
     def _counts(self) -> dict[tuple[str, int], Statistics]:
         catalog = self._catalog
@@ -229,6 +253,8 @@ class Worker:
             self._arriving -= 1
 
     def _protocol(self) -> FastProtocol:
+        if self._notes:
+            return NotedProtocol(self._notes, self._gate, self._config, self._state, self._loop)
         return FastProtocol(self._gate, self._config, self._state, self._loop)
 
     def _one_closed(self) -> None:
@@ -283,6 +309,8 @@ class Worker:
                 self._grpc.shutdown()
             await asyncio.sleep(0.01)
         self._line.tell(COUNTED, 0, self._counts())
+        if self._notes:
+            await asyncio.to_thread(self._notes.close)
 
     def _connections(self) -> list[FastProtocol]:
         return [one for one in self._state.connections if isinstance(one, FastProtocol)]

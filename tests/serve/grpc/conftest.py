@@ -27,6 +27,8 @@ INFERENCE = "/inference.GRPCInferenceService/"
 class Fake:
     """A ``calls.Call`` that keeps what is said."""
 
+    note = None
+
     def __init__(self, deadline_ns: int = 0) -> None:
         self.metadata: dict[str, str] = {}
         self.deadline_ns = deadline_ns
@@ -53,7 +55,8 @@ class Server:
 
     def __init__(self, models: dict[str, Path], plan: Plan = Plan()) -> None:  # noqa: B008
         self.loop = asyncio.new_event_loop()
-        self.catalog = Catalog()
+        self.wanted: list[str] = []
+        self.catalog = Catalog(self.wanted.append)
         for name, path in models.items():
             self.put(name, 1, path, plan)
         self.ready = True

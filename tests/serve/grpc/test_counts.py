@@ -40,6 +40,21 @@ def test_a_model_that_cannot_be_run_has_failed(fresh):
     assert counted(fresh) == {FAILED + V2_GRPC: 1, FAILED + TFS_GRPC: 1}
 
 
+def test_an_answer_that_cannot_be_written_is_no_success(fresh):
+    live = fresh.catalog.find("linear")
+    live.runner.run = lambda _inputs: {"label": np.zeros(2, "int64"), "scores": np.zeros((2, 5), "complex64")}
+    call = fresh.bytes(INFER, request("linear", GOOD).SerializeToString())
+    assert call.status is Status.INVALID_ARGUMENT
+    assert "complex64" in call.text
+    fresh.stream(STREAM, said(2))
+    made = predict_request("linear", {"x": content(GOOD["x"])})
+    told = fresh.bytes(PREDICTION + "Predict", made.SerializeToString()).status
+    at = REFUSED if told is Status.INVALID_ARGUMENT else FAILED
+    assert counted(fresh) == {REFUSED + V2_GRPC: 2, at + TFS_GRPC: 1}
+    assert live.statistics.in_flight == live.statistics.successes_ns == 0
+    assert live.statistics.rows == 6, "it was run"
+
+
 def test_the_time_of_a_request_holds_its_reading_its_wait_and_its_run(fresh):
     fresh.bytes(INFER, request("linear", GOOD).SerializeToString())
     done = fresh.catalog.find("linear").statistics

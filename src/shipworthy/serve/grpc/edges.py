@@ -12,6 +12,7 @@ from shipworthy.errors import Failed, ShipworthyError
 from shipworthy.serve import calls
 from shipworthy.serve.calls import Call, Status, Unary
 from shipworthy.serve.grpc import messages
+from shipworthy.serve.statistics import outcome_of
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +24,25 @@ def answered(say: Callable[[ShipworthyError], None]) -> Iterator[None]:
     """Whatever is raised inside is said to the caller; what nobody foresaw also goes to the log, with its traceback."""
     try:
         yield
-    except ShipworthyError as error:
-        say(error)
-    except Exception:
-        log.exception("a gRPC call failed")
-        say(Failed("internal error: the server's log says more"))
+    except Exception as error:  # noqa: BLE001  whatever it was, the caller gets an answer
+        say(_told(error))
+
+
+def written(write: Callable[[], None], say: Callable[[ShipworthyError], None]) -> int | None:
+    """Write an answer; one that cannot be written is said to the caller, and how the request has ended so is returned."""
+    try:
+        write()
+    except Exception as error:  # noqa: BLE001  whatever it was, the caller gets an answer
+        say(_told(error))
+        return outcome_of(error)
+    return None
+
+
+def _told(error: Exception) -> ShipworthyError:
+    if isinstance(error, ShipworthyError):
+        return error
+    log.error("a gRPC call failed", exc_info=error)
+    return Failed("internal error: the server's log says more")
 
 
 def simple(takes: str, method: Callable[[Any], Any]) -> Unary:

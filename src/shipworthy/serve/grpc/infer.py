@@ -14,7 +14,7 @@ from shipworthy.serve.catalog import Catalog
 from shipworthy.serve.grpc import messages
 from shipworthy.serve.grpc.answers import Writer
 from shipworthy.serve.grpc.asks import Ask, Reader
-from shipworthy.serve.grpc.edges import answered
+from shipworthy.serve.grpc.edges import answered, written
 from shipworthy.serve.statistics import V2_GRPC
 from shipworthy.serve.wording import sentence
 
@@ -50,14 +50,15 @@ class _One:
             self._ask = ask = self._service.reader.read(message)
             self._job = Job(ask.inputs, ask.rows, self._done, _deadline(self._call, ask), ask.priority, V2_GRPC, began_ns)
             self._call.on_cancel = self._gone
+            if self._call.note is not None:
+                self._call.note.asked(ask.live, self._job)
             ask.live.submit(self._job)
 
-    def _done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> None:
+    def _done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> int | None:
         if outputs is None:
             self._refuse(error)  # type: ignore[arg-type]  # without outputs there is an error
-            return
-        with answered(self._refuse):
-            self._call.finish(self._service.writer.write(self._ask, outputs))
+            return None
+        return written(lambda: self._call.finish(self._service.writer.write(self._ask, outputs)), self._refuse)
 
     def _refuse(self, error: ShipworthyError) -> None:
         calls.refuse(self._call, error)
@@ -93,14 +94,18 @@ class _Stream:
         with answered(lambda error: self._answer(slot, _error(error))):
             ask = self._service.reader.read(message)
 
-            def done(outputs: dict[str, Array] | None, error: ShipworthyError | None) -> None:
+            def refuse(error: ShipworthyError) -> None:
+                self._answer(slot, _error(error, ask))
+
+            def done(outputs: dict[str, Array] | None, error: ShipworthyError | None) -> int | None:
                 if outputs is None:
-                    self._answer(slot, _error(error, ask))  # type: ignore[arg-type]
-                    return
-                with answered(lambda wrong: self._answer(slot, _error(wrong, ask))):
-                    self._answer(slot, _response(self._service.writer.write(ask, outputs), ask))
+                    refuse(error)  # type: ignore[arg-type]  # without outputs there is an error
+                    return None
+                return written(lambda: self._answer(slot, _response(self._service.writer.write(ask, outputs), ask)), refuse)
 
             slot.job = Job(ask.inputs, ask.rows, done, _deadline(self._call, ask), ask.priority, V2_GRPC, began_ns)
+            if self._call.note is not None:
+                self._call.note.asked(ask.live, slot.job)
             ask.live.submit(slot.job)
 
     def half_closed(self) -> None:

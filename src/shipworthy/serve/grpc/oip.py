@@ -33,6 +33,8 @@ class Service:
     def model_ready(self, request: Any) -> Any:
         """Whether a model can answer; one that is not there cannot, which is no error: clients poll for it."""
         try:
+            if self._catalog.at_rest(request.name, request.version):
+                return _new("ModelReadyResponse", ready=False)
             self._catalog.find(request.name, request.version)
         except NotFound:
             return _new("ModelReadyResponse", ready=False)

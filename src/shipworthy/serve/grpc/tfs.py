@@ -18,7 +18,7 @@ from shipworthy.serve.calls import Call, Unary
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.fleet import Fleet, Wish
 from shipworthy.serve.grpc import examples, messages, tensorproto
-from shipworthy.serve.grpc.edges import answered
+from shipworthy.serve.grpc.edges import answered, written
 from shipworthy.serve.source import Policy
 from shipworthy.serve.statistics import TFS_GRPC
 from shipworthy.serve.tfs import DATATYPES
@@ -78,18 +78,20 @@ class Service:
         return answer
 
     def model_status(self, request: Any) -> Any:
-        """GetModelStatus: the version named, or all, the newest first; what is here is available.
+        """GetModelStatus: the version named, or all, the newest first; what is served is available, what rests not started.
 
         Raises:
             NotFound: there is no such model or version.
         """
         spec = request.model_spec
-        named = spec.version.value or spec.version_label
-        lives = [self._find(spec)] if named else reversed(self._catalog.versions(spec.name))
+        named = str(spec.version.value or spec.version_label)
+        state, numbers = "START", self._catalog.at_rest(spec.name, named)
+        if not numbers:
+            lives = [self._find(spec)] if named else self._catalog.versions(spec.name)
+            state, numbers = "AVAILABLE", [live.version for live in lives]
         answer = _new("GetModelStatusResponse")
-        for live in lives:
-            status = answer.model_version_status.add(version=live.version, state="AVAILABLE")
-            status.status.SetInParent()
+        for number in reversed(numbers):
+            answer.model_version_status.add(version=number, state=state).status.SetInParent()
         return answer
 
     async def reload(self, request: Any) -> Any:
@@ -122,12 +124,11 @@ class Service:
                 with live.statistics.until_queued(TFS_GRPC):
                     inputs, rows = parse(request, live)
 
-                def done(outputs: dict[str, Array] | None, error: ShipworthyError | None) -> None:
+                def done(outputs: dict[str, Array] | None, error: ShipworthyError | None) -> int | None:
                     if outputs is None:
                         refuse(error)  # type: ignore[arg-type]  # without outputs there is an error
-                        return
-                    with answered(refuse):
-                        call.finish(answer(request, live, outputs).SerializeToString())
+                        return None
+                    return written(lambda: call.finish(answer(request, live, outputs).SerializeToString()), refuse)
 
                 job = Job(inputs, rows, done, call.deadline_ns, wire=TFS_GRPC, began_ns=began_ns)
 
@@ -135,6 +136,8 @@ class Service:
                     job.cancelled = True
 
                 call.on_cancel = gone
+                if call.note is not None:
+                    call.note.asked(live, job)
                 live.submit(job)
 
         return unary

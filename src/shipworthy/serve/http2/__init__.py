@@ -13,12 +13,16 @@ from collections.abc import Callable
 from shipworthy.serve.calls import Services
 from shipworthy.serve.http2.limits import Limits
 from shipworthy.serve.http2.protocol import GrpcProtocol
+from shipworthy.serve.http2.stream import Stream, StreamOf
 
 
 class Lane:
     """Makes the protocol of each connection, and speaks to all of them: a factory for ``loop.create_server``."""
 
-    def __init__(self, services: Services, limits: Limits, closed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, services: Services, limits: Limits, closed: Callable[[], None] = lambda: None, stream_of: StreamOf = Stream
+    ) -> None:
+        self.stream_of = stream_of
         self._services = services
         self._limits = limits
         self._closed = closed
@@ -52,9 +56,16 @@ class Lane:
             connection.flush()
 
 
-def lane(services: Services, limits: Limits, closed: Callable[[], None] = lambda: None) -> Lane:
-    """What to give ``loop.create_server`` so that it answers gRPC with ``services``; ``closed`` hears of each end."""
-    return Lane(services, limits, closed)
+def lane(services: Services, limits: Limits, closed: Callable[[], None] = lambda: None, stream_of: StreamOf = Stream) -> Lane:
+    """What to give ``loop.create_server`` so that it answers gRPC with ``services``.
+
+    Args:
+        services: every method.
+        limits: what a client may ask of us.
+        closed: hears of the end of each connection.
+        stream_of: makes the stream of each call.
+    """
+    return Lane(services, limits, closed, stream_of)
 
 
 __all__ = ["GrpcProtocol", "Lane", "Limits", "lane"]

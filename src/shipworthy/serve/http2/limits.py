@@ -30,6 +30,9 @@ class Limits:
     """How long the greeting may take, and the header block of a request, which is looked at as often: twice that at most."""
     stall_seconds: float = 60.0
     """How long a half-sent request, or an answer that is not read, may stand still before the connection is cut."""
+    idle_seconds: float = 75.0
+    """How long a connection without a call is kept, whatever else comes on it; it is looked at as often as heads are, and
+    so kept for two looks more at most. Longer than the minute for which load balancers keep theirs, as over HTTP/1.1."""
 
 
 class Patience:

@@ -12,6 +12,7 @@ from shipworthy.serve.http2 import wire
 from shipworthy.serve.http2.heads import Heads
 from shipworthy.serve.http2.limits import Limits, Patience
 from shipworthy.serve.http2.outbox import Outbox
+from shipworthy.serve.http2.stream import StreamOf
 from shipworthy.serve.http2.streams import Streams
 from shipworthy.serve.http2.wire import Code, ConnectionFault, StreamFault
 
@@ -29,6 +30,7 @@ class Crowd(Protocol):
     """What a connection needs of the lane it is one of."""
 
     connections: set[GrpcProtocol]
+    stream_of: StreamOf
 
     def left(self, connection: GrpcProtocol) -> None:
         """Forget a connection that has closed."""
@@ -47,7 +49,7 @@ class GrpcProtocol(asyncio.Protocol):
         self._limits = limits
         self._patience = Patience()
         self._outbox = Outbox(self._wake, self._sent, self._patience)
-        self._streams = Streams(services, limits, self._outbox, self._patience, self._set_alarm)
+        self._streams = Streams(services, limits, self._outbox, self._patience, self._set_alarm, crowd.stream_of)
         self._heads = Heads(limits.header_bytes)
         self._transport: asyncio.Transport | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -65,6 +67,8 @@ class GrpcProtocol(asyncio.Protocol):
         self._seen = -1
         self._still = 0.0  # seconds for which nothing has moved
         self._slow = -1  # the stream whose head was not whole when we looked last; 0: the greeting
+        self._called = -1  # the last stream that had been opened when we looked last
+        self._idle = 0.0  # seconds for which there has been none
 
     # asyncio
 
@@ -303,7 +307,7 @@ class GrpcProtocol(asyncio.Protocol):
     # Timers and the end
 
     def _look(self) -> None:
-        """From time to time: cut a connection on which something is due and nothing moves."""
+        """From time to time: cut a connection on which something is due and nothing moves, say good-bye on an idle one."""
         due = not self._greeted or self._rest or self._only >= 0 or self._outbox.blocked or self._streams.stuck or self._closed
         turn = min(self._limits.head_seconds, self._limits.stall_seconds)
         seen, slow = self._progress + self._outbox.frames, self._heading()
@@ -313,7 +317,11 @@ class GrpcProtocol(asyncio.Protocol):
             if self._transport:
                 self._transport.abort()
             return
-        self._seen, self._slow = seen, slow
+        calling = bool(self._streams.open) or self._called != self._streams.last
+        self._idle = 0.0 if calling else self._idle + turn
+        self._seen, self._slow, self._called = seen, slow, self._streams.last
+        if self._idle >= self._limits.idle_seconds:
+            self.shutdown()
         self._watch = asyncio.get_running_loop().call_later(turn, self._look)
 
     def _heading(self) -> int:

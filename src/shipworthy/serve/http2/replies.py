@@ -61,15 +61,16 @@ OK_BEFORE = wire.frame_header(len(_OK), wire.HEADERS, wire.END_HEADERS | wire.EN
 OK_AFTER = _OK
 
 
-def head(stream: int) -> bytes:
-    """The frame that opens an answer."""
-    return wire.frame(wire.HEADERS, wire.END_HEADERS, stream, HEAD)
+def head(stream: int, fields: bytes = b"") -> bytes:
+    """The frame that opens an answer, with further fields."""
+    return wire.frame(wire.HEADERS, wire.END_HEADERS, stream, HEAD + fields)
 
 
-def end(stream: int, status: Status, text: str, *, opened: bool) -> bytes:
-    """The frame that ends an answer, and is all of it where none was ``opened``."""
+def end(stream: int, status: Status, text: str, fields: bytes | None = None) -> bytes:
+    """The frame that ends an answer; where none was opened it is all of it, and has these ``fields``."""
     block = trailers(status, text)
-    return wire.frame(wire.HEADERS, wire.END_HEADERS | wire.END_STREAM, stream, block if opened else HEAD + block)
+    opening = b"" if fields is None else HEAD + fields
+    return wire.frame(wire.HEADERS, wire.END_HEADERS | wire.END_STREAM, stream, opening + block)
 
 
 def small(stream: int, message: bytes) -> bytes:

@@ -9,6 +9,7 @@ from typing import Protocol
 from shipworthy.serve.calls import Status, Streaming, Unary
 from shipworthy.serve.http2.heads import Head
 from shipworthy.serve.http2.messages import Inbox
+from shipworthy.serve.note import Note
 
 
 class Connection(Protocol):
@@ -20,6 +21,14 @@ class Connection(Protocol):
 
     def finish(self, stream: Stream, message: bytes | None, status: Status, text: str) -> None:
         """Send the rest of an answer."""
+        ...
+
+
+class StreamOf(Protocol):
+    """Makes the stream of a new call."""
+
+    def __call__(self, connection: Connection, number: int, head: Head, send_window: int, receive_window: int, /) -> Stream:
+        """As ``Stream`` does."""
         ...
 
 
@@ -35,6 +44,10 @@ class Stream:
         "_connection", "deadline_ns", "ended", "ending", "head", "id", "inbox", "message", "metadata", "on_cancel", "opened",
         "over", "receive_window", "received", "reserved", "send_window", "service", "unary", "waiting",
     )  # fmt: skip
+
+    note: Note | None = None
+    fields = b""
+    """Header fields of the answer beside the usual ones, as HPACK has them."""
 
     def __init__(self, connection: Connection, number: int, head: Head, send_window: int, receive_window: int) -> None:
         self._connection = connection
@@ -65,3 +78,7 @@ class Stream:
         if not self.over:
             self.over = True
             self._connection.finish(self, message, status, text)
+
+    def cancel(self) -> None:
+        """The client has gone; nothing is sent any more."""
+        self.over = True

@@ -15,7 +15,7 @@ from shipworthy.serve.http2.intake import Intake
 from shipworthy.serve.http2.limits import Limits, Patience
 from shipworthy.serve.http2.messages import PREFIX_BYTES, Inbox, MessageFault
 from shipworthy.serve.http2.outbox import Outbox
-from shipworthy.serve.http2.stream import Stream
+from shipworthy.serve.http2.stream import Stream, StreamOf
 from shipworthy.serve.http2.wire import Code, ConnectionFault, StreamFault
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,15 @@ class Streams:
     """
 
     def __init__(
-        self, services: Services, limits: Limits, outbox: Outbox, patience: Patience, alarm: Callable[[int], None]
+        self,
+        services: Services,
+        limits: Limits,
+        outbox: Outbox,
+        patience: Patience,
+        alarm: Callable[[int], None],
+        stream_of: StreamOf = Stream,
     ) -> None:
+        self._stream_of = stream_of
         self._services = services
         self._limits = limits
         self._outbox = outbox
@@ -65,7 +72,7 @@ class Streams:
             raise StreamFault(number, Code.PROTOCOL_ERROR)
         if len(self.open) >= self._limits.streams:
             raise StreamFault(number, Code.REFUSED_STREAM)
-        stream = Stream(self, number, head, self._outbox.initial_window, self._limits.stream_window)
+        stream = self._stream_of(self, number, head, self._outbox.initial_window, self._limits.stream_window)
         self.open[number] = stream
         stream.ended = ended
         stream.unary = self._services.unary.get(head.path)
@@ -95,6 +102,7 @@ class Streams:
             and not stream.over
         ):  # a whole message, not compressed, is all there is: nearly every call
             stream.ended = True
+            stream.received = flow
             self._guarded(stream, stream.unary, stream, frame[start + PREFIX_BYTES : end])
         else:
             self._intake.count(stream, flow)
@@ -180,21 +188,21 @@ class Streams:
         self._patience.earn()
         if not stream.opened:
             stream.opened = True
-            self._outbox.put(replies.head(stream.id))
+            self._outbox.put(replies.head(stream.id, stream.fields))
         self._outbox.data(stream, b"\0" + len(message).to_bytes(4, "big") + message)
 
     def finish(self, stream: Stream, message: bytes | None, status: Status, text: str) -> None:
         """Send the rest of an answer."""
         self._patience.earn()
         if message is not None:
-            if not status and not stream.opened and self._outbox.answer(stream, message):
+            if not status and not stream.opened and not stream.fields and self._outbox.answer(stream, message):
                 self.sent(stream.id)
                 return
             if self._waits_too_much(message):
                 status, text = Status.RESOURCE_EXHAUSTED, "the client does not read its answers fast enough"
             else:
                 self.send(stream, message)
-        self._outbox.end(stream, replies.end(stream.id, status, text, opened=stream.opened))
+        self._outbox.end(stream, replies.end(stream.id, status, text, None if stream.opened else stream.fields))
 
     def sent(self, number: int) -> None:
         """The last frame of an answer is out: the stream is closed."""
@@ -312,7 +320,7 @@ class Streams:
         self._outbox.drop(stream)
         self._intake.release(stream)
         if not stream.over:
-            stream.over = True
+            stream.cancel()
             self._tell(stream)
 
     def _tell(self, stream: Stream) -> None:

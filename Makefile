@@ -4,17 +4,47 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test test-soak lint bench bench-tools clients peers docs clean
+.PHONY: demo test test-soak test-torch test-openvino test-tensorflow lint bench bench-tools clients peers docs clean
 
 demo: $(VENV)/.demo  ## install, ship the digits model, print the evidence, leave a release
 	$(BIN)/shipworthy ship examples/digits
 
+# Each needs a framework, and has a target and an environment of its own.
+APART := --ignore tests/pytorch --ignore tests/tensorflow --ignore tests/nncf_openvino
+
 test: $(VENV)/.dev lint clients  ## everything that must hold, but what test-soak runs
-	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term -m "not slow" --ignore tests/fuzz $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term -m "not slow" --ignore tests/fuzz $(APART) $(ARGS)
 
 test-soak: $(VENV)/.dev clients  ## the long tests one by one, and the fuzzers for ten minutes; SOAK_SECONDS=0: in short
-	$(BIN)/python -m pytest tests -m slow $(ARGS)
+	$(BIN)/python -m pytest tests -m slow $(APART) $(ARGS)
 	SOAK_SECONDS=$${SOAK_SECONDS-500} timeout 600 $(BIN)/python -m pytest tests/fuzz $(ARGS)
+
+test-torch: .frameworks/torch/.made  ## PyTorch for real: models taken in, pruning, the vision example
+	.frameworks/torch/bin/python -m pytest tests/pytorch $(ARGS)
+
+.frameworks/torch/.made: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .frameworks/torch
+	.frameworks/torch/bin/python -m pip install --quiet --disable-pip-version-check $$(grep ^torch== constraints.txt)
+	.frameworks/torch/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sklearn,openvino,torch,dev]'
+	touch $@
+
+test-openvino: .frameworks/openvino/.made  ## OpenVINO and NNCF for real: the runner, and INT8 by NNCF
+	.frameworks/openvino/bin/python -m pytest tests/nncf_openvino tests/backends/test_openvino.py $(ARGS)
+
+.frameworks/openvino/.made: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .frameworks/openvino
+	.frameworks/openvino/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sklearn,openvino,nncf,dev]'
+	touch $@
+
+test-tensorflow: .frameworks/tensorflow/.made  ## Keras and TensorFlow for real: models taken in, pruning
+	.frameworks/tensorflow/bin/python -m pytest --numprocesses auto tests/tensorflow $(ARGS)
+
+# What the last line installs would bring a second TensorFlow; decision 18.
+.frameworks/tensorflow/.made: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .frameworks/tensorflow
+	.frameworks/tensorflow/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sklearn,tensorflow,dev]' dm-tree
+	.frameworks/tensorflow/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps tf-keras tensorflow-model-optimization
+	touch $@
 
 lint: $(VENV)/.dev  ## style, types, and pages that are made from the code
 	$(BIN)/ruff check .
@@ -46,7 +76,7 @@ docs: $(VENV)/.dev  ## write the pages that are made from the code
 	$(BIN)/python docs/generate.py
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .clients .peers .shipworthy .mypy_cache .pytest_cache .ruff_cache .coverage
+	rm -rf $(VENV) .clients .peers .frameworks .shipworthy .mypy_cache .pytest_cache .ruff_cache .coverage
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -80,8 +80,7 @@ def serving(repository: Path) -> Iterator[str]:
     command = [sys.executable, "-m", "shipworthy", "serve", str(repository), "--port", "0", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
-            assert process.stdout is not None
-            yield json.loads(process.stdout.readline())["url"]
+            yield json.loads(next(iter(process.stdout or ())))["url"]
         finally:
             process.terminate()
 
@@ -101,8 +100,7 @@ def asking(url: str, message: Message, options: argparse.Namespace, folder: Path
     seen: Seen = []
     with subprocess.Popen([sys.executable, str(OPEN_LOOP), json.dumps(order)], stdout=subprocess.PIPE, text=True) as process:
         yield seen
-        assert process.stdout is not None
-        said = json.loads(process.stdout.read())
+        said = json.loads(process.communicate()[0])
     start = said["start"]
     seen += [(start + due, took, status) for due, took, status, _ in said["requests"] if due >= WARM_SECONDS]
 

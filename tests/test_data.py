@@ -111,7 +111,7 @@ BAD = {
     "objects": ({"X": np.array([{}], dtype=object)}, ["is not a readable .npz file", "Object arrays cannot be loaded"]),
     "no labels": ({"X": FITTING}, ["no array 'y' for the labels", "arrays 'X'", "[data] labels"]),
     "labels too short": ({"X": FITTING, "y": np.zeros(3)}, ["labels and rows differ in number", "'y' 3, 'X' 4"]),
-    "labels in columns": ({"X": FITTING, "y": np.zeros((4, 2))}, ["the labels 'y' have the wrong shape", "[4, 2]"]),
+    "labels in sheets": ({"X": FITTING, "y": np.zeros((4, 2, 2))}, ["the labels 'y' have the wrong shape", "[4, 2, 2]"]),
     "labels without axis": ({"X": FITTING, "y": np.float32(1)}, ["the labels 'y' have the wrong shape", "[]"]),
     "labels of nan": ({"X": FITTING, "y": np.array([0, 1, np.nan, 1])}, ["the labels 'y' hold NaN"]),
 }

@@ -54,7 +54,7 @@ BAD = {
     "infinite": (MODEL + "[gates]\np50_ms = inf", "gates.p50_ms is not right", "inf"),
     "port": (MODEL + "[serve]\nport = 65536", "serve.port is not right", "<= 65535"),
     "one of": (MODEL + '[optimize]\ngoal = "speed"', "optimize.goal is not right", "Invalid enum value 'speed'"),
-    "one of many": (MODEL + '[optimize]\npasses = ["prune"]', "optimize.passes", "Invalid enum value 'prune'"),
+    "one of many": (MODEL + '[optimize]\npasses = ["shrink"]', "optimize.passes", "Invalid enum value 'shrink'"),
     "name": ('[model]\nname = "a/b"\npath = "m"', "model.name is not right", "matching regex"),
     "name with a line end": ('[model]\nname = "a\\n"\npath = "m"', "model.name is not right", "matching regex"),
     "alias": (MODEL + '[rollout]\nalias = "Champion"', "rollout.alias is not right", "matching regex"),

@@ -154,9 +154,11 @@ def _labels(path: Path, arrays: Mapping[str, Array], name: str, inputs: Mapping[
             next="name the array in shipworthy.toml: [data] labels",
         )
     labels = arrays[name]
-    if labels.ndim != 1:
+    if labels.ndim not in {1, 2}:
         raise Refused(
-            f"{path}: the labels '{name}' have the wrong shape", found=str(list(labels.shape)), expected="one label a row"
+            f"{path}: the labels '{name}' have the wrong shape",
+            found=str(list(labels.shape)),
+            expected="one label, or one vector, a row",
         )
     rows = {one: array.shape[0] for one, array in inputs.items()}
     _same_rows(path, {name: len(labels)} | rows, "labels and rows differ in number")

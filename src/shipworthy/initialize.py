@@ -31,8 +31,8 @@ USUAL_NAMES = {
     "baseline": ("baseline.npz", "train.npz"),
 }
 UNITS = {"percent": "%", "ms": "ms", "rps": "rows/s", "mb": "MB", "seconds": "s", "rows": "rows"}
-# What a limit without a default is shown as: a value to start from, never one that is used unasked.
-EXAMPLES = {"%": 99.0, "ms": 10.0, "rows/s": 1000.0, "MB": 100.0}
+# What an option without a default is shown as: a value to start from, never one that is used unasked.
+EXAMPLES = {"%": 99.0, "ms": 10.0, "rows/s": 1000.0, "MB": 100.0, "": 0.9}
 
 Headers: TypeAlias = dict[str, tuple[tuple[int, ...], np.dtype[Any]]]
 
@@ -142,7 +142,9 @@ def _option(one: msgspec.inspect.Field) -> Option:
     default = None if one.default is msgspec.NODEFAULT else one.default
     if one.default_factory is not msgspec.NODEFAULT:
         default = one.default_factory()
-    value = EXAMPLES.get(unit) if optional else default
+    value = default
+    if optional:
+        value = kind.values[0] if isinstance(kind, msgspec.inspect.LiteralType) else EXAMPLES.get(unit)
     return Option(one.name, _kind(kind), unit, _limits(kind), one.required, default, value, about)
 
 

@@ -8,61 +8,46 @@ from __future__ import annotations
 
 import getpass
 import os
-from dataclasses import dataclass, field
-from importlib import metadata
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 from msgspec.structs import replace
 
-from shipworthy import check, data, measure, optimize, records, watch
+from shipworthy import check, data, machine, measure, optimize, records, targets, tracking, watch
 from shipworthy.backends.runners import load
 from shipworthy.data import Dataset
 from shipworthy.errors import NotFound, Refused
 from shipworthy.files import file_digest, write_bytes
+from shipworthy.job import Job, rows_key, versions
 from shipworthy.measure import report
 from shipworthy.protocols import Quiet, Sink
 from shipworthy.records import (
     Choice,
     Evidence,
+    Made,
     Measured,
     Model,
     Optimized,
-    Progress,
     Promotion,
     Release,
     Report,
     Served,
     Shipment,
-    Target,
     Tracked,
     Variant,
 )
-from shipworthy.release import bundle, mlflow
+from shipworthy.release import bundle
 from shipworthy.release.registry import SqliteRegistry
+from shipworthy.search import Screen
 from shipworthy.settings import Settings
 from shipworthy.training import train
 from shipworthy.verification import verify
 from shipworthy.workspace import Workspace
 
-Stage = Literal["check", "optimize", "measure", "release", "ship"]
-STAGES: tuple[Stage, ...] = ("check", "optimize", "measure", "release", "ship")
-VERSIONS = ("shipworthy", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "scikit-learn", "skl2onnx")
-
-
-@dataclass(frozen=True)
-class Job:
-    """One model on its way: what the user asked for, where the work is kept, who is told."""
-
-    settings: Settings
-    workspace: Workspace
-    target: Target
-    sink: Sink = field(default_factory=Quiet)
-
-    def tell(self, stage: str, text: str) -> None:
-        """Say that a stage begins."""
-        self.sink.emit(Progress(stage=stage, text=text))
+Stage = Literal["check", "measure", "release", "ship"]
+STAGES: tuple[Stage, ...] = ("check", "measure", "release", "ship")
 
 
 def ship(
@@ -84,11 +69,11 @@ def ship(
         Refused: the settings, the model or the data are wrong, or somebody else works in this workspace.
         Failed: this machine, or a server it depends on, could not do its part.
     """
-    job = Job(settings, workspace, settings.target(target), sink or Quiet())
+    job = Job(settings, workspace, targets.fit(settings.target(target), machine.describe()), sink or Quiet())
     workspace.reused.clear()
     with workspace.lock():
         if until in ("release", "ship"):
-            _can_track(job)
+            tracking.check(job.settings, workspace.folder)
         shipment = _walk(job, until)
         shipment = replace(shipment, reused=tuple(workspace.reused))
         return _write_report(job, shipment)
@@ -97,23 +82,26 @@ def ship(
 def _walk(job: Job, until: Stage) -> Shipment:
     train(job.settings, job.sink)
     model = take_in(job)
+    if reason := optimize.misplaced(Path(model.path), job.target):
+        raise Refused(f"{job.settings.model.path} is not for target {job.target.name}", found=reason)
     rows = evaluation(job, model)
     shipment = Shipment(name=model.name, model=model, report=check_model(job, model, rows))
     if shipment.report.errors or until == "check":
         return replace(shipment, stopped=_what_check_said(shipment.report))
-    optimized = optimize_model(job, model)
-    shipment = replace(shipment, optimized=optimized)
-    if until == "optimize":
-        return shipment
+    optimized = optimize_model(job, model, rows)
+    if reason := job.elsewhere:
+        return replace(shipment, optimized=optimized, stopped=measure.elsewhere(job.target, reason))
     measured = measure_variants(job, model, optimized, rows)
     choice = choose_variant(job, optimized, measured)
-    shipment = replace(shipment, measured=measured, choice=choice)
-    variant = next((v for v in optimized.variants if v.digest == choice.variant), None)
-    if variant is None or until == "measure":
-        return replace(shipment, stopped="" if variant else choice.reason)
+    shipment = replace(shipment, optimized=optimized, measured=measured, choice=choice)
+    variant = next((v for v in optimized.variants if v.name == choice.variant_name), None)
+    if variant is None:
+        return replace(shipment, stopped=choice.reason)
+    if until == "measure":
+        return replace(shipment, measured=measure_curves(job, model, (optimized.variants[0], variant), measured, rows))
     shipment = replace(shipment, release=release_variant(job, shipment, measured, variant, rows))
     if until == "ship":
-        evidence = next(one for one in measured.evidence if one.variant == variant.digest)
+        evidence = next(one for one in measured.evidence if one.variant_name == variant.name)
         shipment = replace(shipment, served=verify_release(job, shipment, evidence, rows))
     return _show(job, shipment, variant)
 
@@ -140,7 +128,7 @@ def take_in(job: Job) -> Model:
     key = {"source": file_digest(path), "path": str(path.absolute()), "name": job.settings.model.name, "trust": trust}
     return job.workspace.reuse(
         "intake",
-        key | _versions(),
+        key | versions(),
         Model,
         lambda: check.take_in(path, job.settings.model.name, job.workspace.models, trust=trust),
     )
@@ -162,50 +150,86 @@ def check_model(job: Job, model: Model, rows: Dataset | None) -> Report:
         framework = check.reference(model, trust=job.settings.model.trust)
         return check.run(model, rows, framework, job.sink)
 
-    key = {"model": model.digest, "source": model.source.digest, "rows": _rows_key(job, rows)}
-    return job.workspace.reuse("check", key | _versions(), Report, build)
+    key = {"model": model.digest, "source": model.source.digest, "rows": rows_key(job, rows)}
+    return job.workspace.reuse("check", key | versions(), Report, build)
 
 
-def optimize_model(job: Job, model: Model) -> Optimized:
-    """The original and its variants."""
+def optimize_model(job: Job, model: Model, evaluated: Dataset | None) -> Optimized:
+    """The original, and the variants that are worth a measurement."""
     job.tell("optimize", ", ".join(job.settings.optimize.passes) or "no passes")
     named = job.settings.data
     rows = data.read(job.settings.file(named.calibration), model.signature, named.inputs) if named.calibration else None
-    passes = job.settings.optimize.passes
-    key = {"model": model.digest, "passes": passes, "rows": rows.digest if rows else "", "inputs": named.inputs}
-    return job.workspace.reuse(
-        "optimize",
-        key | {"target": records.dump(job.target)} | _versions(),
-        Optimized,
-        lambda: optimize.run(model, job.target, rows, passes, job.sink),
-    )
+    wanted = job.settings.optimize
+    gates = measure.gates(job.settings.gates, job.target, job.metric)
+
+    def remember(key: dict[str, Any], build: Callable[[], Made]) -> Made:
+        return job.workspace.recall("variant", key | names | versions(), Made, build, lambda made: made.variant is not None)
+
+    def build() -> Optimized:
+        original = optimize.original(model)
+        screen = Screen(model, original, job.target, gates, job.settings.measure, evaluated, named.prediction, job.metric)
+        judge: optimize.Judge = (lambda _: optimize.Opinion()) if job.elsewhere else screen
+        return optimize.run(model, job.target, rows, wanted.passes, job.sink, judge, remember, wanted.budget_seconds)
+
+    names = {"inputs": named.inputs}
+    key = names | {
+        "model": model.digest,
+        "passes": wanted.passes,
+        "rows": rows.digest if rows else "",
+        "evaluation": rows_key(job, evaluated),
+        "gates": [records.dump(gate) for gate in gates],
+        "target": records.dump(job.target),
+        "machine": records.dump(machine.describe()),
+    }
+    return job.workspace.reuse("optimize", key | versions(), Optimized, build, keep=lambda made: not made.cut_short)
 
 
 def measure_variants(job: Job, model: Model, optimized: Optimized, rows: Dataset | None) -> Measured:
     """The evidence of every variant on this machine."""
     job.tell("measure", f"{len(optimized.variants)} variants, each in a fresh process, taken in turn")
     key = {
-        "variants": [[v.name, v.digest] for v in optimized.variants],
+        "variants": [[v.name, v.digest, v.runtime, v.precision] for v in optimized.variants],
         "target": records.dump(job.target),
-        "machine": records.dump(measure.machine.describe()),
-        "rows": _rows_key(job, rows),
+        "machine": records.dump(machine.describe()),
+        "rows": rows_key(job, rows),
         "settings": msgspec.to_builtins(job.settings.measure),
     }
     prediction = job.settings.data.prediction
     return job.workspace.reuse(
         "measure",
-        key | _versions(),
+        key | versions(),
         Measured,
-        lambda: measure.run(model, optimized.variants, job.target, job.settings.measure, rows, prediction, job.sink),
+        lambda: measure.run(
+            model, optimized.variants, job.target, job.settings.measure, rows, prediction, job.sink, job.metric
+        ),
     )
+
+
+def measure_curves(job: Job, model: Model, variants: Sequence[Variant], measured: Measured, rows: Dataset | None) -> Measured:
+    """The evidence, with the latency of these variants, each once, by the rows of a call and by threads."""
+    variants = list({one.name: one for one in variants}.values())
+    job.tell("measure", "latency by batch and threads")
+    key = {
+        "variants": [[v.name, v.digest, v.runtime, v.precision] for v in variants],
+        "target": records.dump(job.target),
+        "machine": records.dump(machine.describe()),
+        "rows": rows_key(job, rows),
+    }
+    found = job.workspace.reuse(
+        "curves",
+        key | versions(),
+        Measured,
+        lambda: Measured(evidence=(), curves=measure.curves.run(model, variants, job.target, rows, job.sink)),
+    )
+    return replace(measured, curves=found.curves)
 
 
 def choose_variant(job: Job, optimized: Optimized, measured: Measured) -> Choice:
     """Every variant before the gates, and the one that ships."""
     job.tell("gate", "limits against figures")
-    gates = measure.gates(job.settings.gates, job.target)
+    gates = measure.gates(job.settings.gates, job.target, job.metric)
     judged = tuple(measure.judge(gates, one) for one in measured.evidence)
-    passes = {v.digest: len(v.chain) for v in optimized.variants}
+    passes = {v.name: len(v.chain) for v in optimized.variants}
     return measure.choose(judged, measured.evidence, passes, job.settings.optimize.goal)
 
 
@@ -251,14 +275,14 @@ def verify_release(job: Job, shipment: Shipment, evidence: Evidence, rows: Datas
     gates = measure.gates(job.settings.gates, job.target, served=True)
     key = {
         "bundle": release.bundle,
-        "rows": _rows_key(job, rows),
+        "rows": rows_key(job, rows),
         "gates": [records.dump(gate) for gate in gates],
         "machine": records.dump(evidence.machine),
     }
     file = job.workspace.store / release.bundle / bundle.MODEL
     return job.workspace.reuse(
         "verify",
-        key | _versions(),
+        key | versions(),
         Served,
         lambda: verify(job.settings, job.workspace.folder, file, release, evidence, rows, gates),
         keep=lambda served: served.passed,
@@ -282,13 +306,12 @@ def promote(job: Job, release: Release, reason: str) -> Promotion:
 
 def track(job: Job, shipment: Shipment, release: Release, variant: Variant) -> Tracked | None:
     """The release where the team sees it: in MLflow, when it is wanted and installed."""
-    if not _tracks(job.settings):
+    place = tracking.place(job.settings, job.workspace.folder)
+    if place is None:
         return None
-    place = _place(job)
     job.tell("track", f"MLflow at {place.tracking_uri}")
     folder, _ = bundle.open_bundle(job.workspace.store, release.bundle)
-    subject = mlflow.Subject(release, folder, shipment.model, variant, shipment.served)
-    return mlflow.track(subject, place, job.settings.rollout.alias)
+    return tracking.track(place, folder, shipment, release, variant, job.settings.rollout.alias)
 
 
 # ---------------------------------------------------------------- parts of the arrows
@@ -299,7 +322,7 @@ def _baseline(job: Job, variant: Variant, model: Model, rows: Dataset | None) ->
     training = data.read(job.settings.file(named.baseline), model.signature, named.inputs) if named.baseline else rows
     if training is None:
         return watch.run({}, {}, job.settings.watch)
-    runner = load(Path(variant.path), job.target)
+    runner = load(Path(variant.path), variant.on(job.target))
     outputs = runner.run((rows or training).inputs)
     runner.close()
     return watch.run(training.inputs, outputs, job.settings.watch)
@@ -311,39 +334,6 @@ def _write_report(job: Job, shipment: Shipment) -> Shipment:
     shipment = replace(shipment, html=str(path))
     write_bytes(path, report.html(shipment).encode())
     return shipment
-
-
-def _can_track(job: Job) -> None:
-    if _tracks(job.settings):
-        mlflow.reachable(_place(job).tracking_uri)
-
-
-def _tracks(settings: Settings) -> bool:
-    wanted = settings.release.mlflow
-    if wanted == "on" and not mlflow.available():
-        raise Refused(
-            "MLflow is switched on and not installed",
-            found='mlflow = "on" under [release]',
-            next="pip install 'shipworthy[mlflow]', or set mlflow = \"off\"",
-        )
-    return wanted != "off" and mlflow.available()
-
-
-def _place(job: Job) -> mlflow.Place:
-    home, experiment = job.workspace.folder, job.settings.release.mlflow_experiment
-    own = None if os.environ.get("MLFLOW_TRACKING_URI") else home / "mlflow"
-    return mlflow.Place(mlflow.tracking_uri(home), experiment, own)
-
-
-def _rows_key(job: Job, rows: Dataset | None) -> dict[str, Any]:
-    named = job.settings.data
-    names = {"inputs": named.inputs, "labels": named.labels, "prediction": named.prediction}
-    return names | {"digest": rows.digest if rows else ""}
-
-
-def _versions() -> dict[str, Any]:
-    found = {dist.name.lower(): dist.version for dist in metadata.distributions()}
-    return {"versions": {name: found.get(name, "") for name in VERSIONS}}
 
 
 def _what_check_said(report: Report) -> str:

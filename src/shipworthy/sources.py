@@ -294,7 +294,7 @@ def _of_file(path: Path, target: Target) -> ServedModel:
 
 def _of_bundle(folder: Path, manifest: records.Bundle, version: int, digest: str) -> ServedModel:
     measured = records.decode(Measured, (folder / "evidence.json").read_bytes())
-    evidence = next((one for one in measured.evidence if one.variant == manifest.variant), None)
+    evidence = next((one for one in measured.evidence if one.variant_name == manifest.variant_name), None)
     target = evidence.target if evidence else Target()
     return ServedModel(manifest.name, version, folder / bundle.MODEL, target, digest, _cost(evidence))
 

@@ -49,7 +49,8 @@ def verify(
     rows = rows or data.made_up(runner.signature, ROWS_WITHOUT_DATA)
     expected = _in_process(runner, rows)
     output = ""
-    if rows.labels is not None:
+    labels = rows.labels if settings.data.metric == "accuracy" else None
+    if labels is not None:
         output = measure.accuracy.prediction_output(runner.signature, settings.data.prediction).name
     runner.close()
     command = [sys.executable, "-m", "shipworthy", "serve", f"{release.name}@{release.version}"]
@@ -101,7 +102,7 @@ def _exchange(
 ) -> Exchange:
     p50, p99 = np.percentile(sent.latencies_ms, [50, 99])
     accuracy = None
-    if rows.labels is not None:
+    if output and rows.labels is not None:
         # A row without an answer is a wrong one: leaving it out would flatter the server.
         right = measure.accuracy.hits(sent.outputs, rows.labels[sent.answered_rows], output)
         accuracy = measure.share("accuracy_percent", right, rows.rows, "").median

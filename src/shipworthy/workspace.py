@@ -91,7 +91,23 @@ class Workspace:
     def reuse(
         self, stage: str, key: dict[str, Any], kind: type[R], build: Callable[[], R], keep: Callable[[R], bool] = lambda _: True
     ) -> R:
-        """The record of a stage: from an earlier run with the same key whose files are all still whole, or built now.
+        """The record of a stage, as ``recall`` gives it; where it is from an earlier run, ``reused`` says so."""
+        built = False
+
+        def build_and_tell() -> R:
+            nonlocal built
+            built = True
+            return build()
+
+        record = self.recall(stage, key, kind, build_and_tell, keep)
+        if not built:
+            self.reused.append(stage)
+        return record
+
+    def recall(
+        self, stage: str, key: dict[str, Any], kind: type[R], build: Callable[[], R], keep: Callable[[R], bool] = lambda _: True
+    ) -> R:
+        """A record from an earlier run with the same key whose files are all still whole, or built now.
 
         Args:
             stage: the stage's word.
@@ -107,7 +123,6 @@ class Workspace:
         except (FileNotFoundError, Refused):
             record = None
         if record is not None and all(_whole(file) for file in _files(record)):
-            self.reused.append(stage)
             return record
         record = build()
         if keep(record):
@@ -126,6 +141,8 @@ class Workspace:
 def _files(record: records.Record) -> list[records.Model | records.Variant]:
     if isinstance(record, records.Model):
         return [record]
+    if isinstance(record, records.Made):
+        return [record.variant] if record.variant else []
     return list(record.variants) if isinstance(record, records.Optimized) else []
 
 

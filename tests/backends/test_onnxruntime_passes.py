@@ -8,36 +8,69 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from shipworthy.backends import onnxruntime_passes as passes
+from shipworthy.errors import Failed
+from shipworthy.records import Target
 
 
-@pytest.mark.parametrize("rows", [1, 63, 64, 65, 200])
-def test_calibration_comes_in_batches_that_hold_every_row_once(rows):
-    given = {"a": np.arange(rows), "b": np.arange(rows * 2).reshape(rows, 2)}
-    batches = list(passes._batches(given))
-    assert all(1 <= len(batch["a"]) == len(batch["b"]) <= passes.CALIBRATION_BATCH for batch in batches)
-    for name, array in given.items():
-        np.testing.assert_array_equal(np.concatenate([batch[name] for batch in batches]), array)
+def fed(model, names, rows):
+    """What ``feed`` gave, by name, batch by batch."""
+    got = {name: [] for name in names}
+
+    def take(answers):
+        assert set(answers) == set(names)
+        for name, array in answers.items():
+            got[name].append(array.copy())
+
+    passes.feed(model, names, rows, take)
+    return got
 
 
-def test_every_calibration_row_shapes_the_ranges(digits, tmp_path):
-    """The widest value stands in the last row only: the scale of the input must know it."""
-    rows = digits.train.inputs["X"][:130].copy()
-    made = []
-    for last in (16.0, 1600.0):
-        rows[-1] = last
-        result = tmp_path / f"{last}.onnx"
-        passes.quantize_static(Path(digits.model.path), result, {"X": rows}, ["MatMul", "Gemm"], per_channel=False)
-        made.append(scales(result))
-    assert max(made[1]) > 20 * max(made[0])
+@pytest.fixture
+def doubling(onnx_model, tmp_path):
+    """``y = x + x``, with as many rows in a batch as it is told."""
+
+    def make(batch):
+        nodes = [helper.make_node("Add", ["x", "x"], ["y"])]
+        path = tmp_path / "doubling.onnx"
+        path.write_bytes(onnx_model(nodes, [("x", "float32", [batch, 3])], [("y", "float32", [batch, 3])]).SerializeToString())
+        return path
+
+    return make
 
 
-def scales(path):
-    """The scales of quantized activations."""
-    graph = onnx.load(path).graph
-    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    return [float(tensors[node.input[1]]) for node in graph.node if node.op_type == "QuantizeLinear"]
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 200])
+def test_every_row_is_fed_once_in_order(count, doubling):
+    rows = np.arange(count * 3, dtype=np.float32).reshape(count, 3)
+    got = fed(doubling(None), ["x", "y"], {"x": rows})
+    assert all(1 <= len(batch) <= passes.MOST_ROWS for batch in got["y"])
+    np.testing.assert_array_equal(np.concatenate(got["x"]), rows)
+    np.testing.assert_array_equal(np.concatenate(got["y"]), 2 * rows)
+
+
+def test_the_size_of_the_answers_bounds_a_batch(doubling, monkeypatch):
+    monkeypatch.setattr(passes, "ANSWER_BYTES", 4 * 3 * 5)
+    got = fed(doubling(None), ["y"], {"x": np.zeros((20, 3), np.float32)})
+    assert [len(batch) for batch in got["y"]] == [1, 5, 5, 5, 4]
+
+
+def test_a_fixed_batch_is_kept_and_what_does_not_fill_one_is_left_out(doubling):
+    rows = np.arange(33, dtype=np.float32).reshape(11, 3)
+    got = fed(doubling(4), ["y"], {"x": rows})
+    assert [len(batch) for batch in got["y"]] == [4, 4]
+    np.testing.assert_array_equal(np.concatenate(got["y"]), 2 * rows[:8])
+
+
+def test_rows_that_the_runtime_cannot_run_are_said_so(doubling):
+    with pytest.raises(Failed, match="could not run the calibration rows"):
+        fed(doubling(None), ["y"], {"x": np.zeros((2, 4), np.float32)})
+
+
+def test_what_the_runtime_lacks_is_what_it_says():
+    assert passes.lacks("float16", Target()) == ""
+    assert "MatMul" in passes.lacks("bfloat16", Target()), "onnxruntime has learned it: the docs say that it has not"
 
 
 def test_only_standard_operators_come_out_of_the_graph_pass(digits, tmp_path):
@@ -49,7 +82,7 @@ def test_the_quantizers_advice_is_not_heard_and_logging_is_left_as_it_was(digits
     for before in (logging.NOTSET, logging.INFO):
         logging.disable(before)
         try:
-            passes.quantize_dynamic(Path(digits.model.path), tmp_path / "r.onnx", ["MatMul"], per_channel=False)
+            passes.quantize_dynamic(Path(digits.model.path), tmp_path / "r.onnx", ["MatMul"], per_channel=False, reduced=False)
             assert logging.root.manager.disable == before
         finally:
             logging.disable(logging.NOTSET)

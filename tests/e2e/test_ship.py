@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -60,11 +63,14 @@ def assert_whole(project: Project, shipment: dict[str, Any]) -> None:
 def test_one_command_ships_the_model_and_the_second_reuses_everything(untrained: Project) -> None:
     shipment = untrained.json("ship", *ALL_PASSES)
     assert_whole(untrained, shipment)
-    assert [one["variant_name"] for one in shipment["measured"]["evidence"]] == VARIANTS
+    names = [one["variant_name"] for one in shipment["measured"]["evidence"]]
+    # One that another beats in all is not kept; on a busy machine that may be any but the first and the best.
+    assert {*names, *(one["name"] for one in shipment["optimized"]["skips"])} == set(VARIANTS)
+    assert {"original", "int8_static_per_tensor"} <= set(names)
     for one in shipment["measured"]["evidence"]:
         assert {figure["name"] for figure in one["figures"]} >= FIGURES
         assert all(figure["low"] <= figure["median"] <= figure["high"] for figure in one["figures"])
-    assert [one["variant_name"] for one in shipment["choice"]["judged"]] == VARIANTS
+    assert [one["variant_name"] for one in shipment["choice"]["judged"]] == names
     assert shipment["choice"]["variant_name"] == "int8_static_per_tensor"
     measured = shipment["served"]["measured_accuracy_percent"]
     assert [(one["encoding"], one["answered"]) for one in shipment["served"]["exchanges"]] == [("json", 450), ("binary", 450)]
@@ -82,16 +88,28 @@ def test_one_command_ships_the_model_and_the_second_reuses_everything(untrained:
     assert "digits@champion is version 2 (was version 1)" in text
 
 
+DIGESTS = """
+import json, sys
+from pathlib import Path
+from shipworthy import check, data, optimize
+from shipworthy.records import Target
+model = check.take_in(Path("model.joblib"), "digits", Path(sys.argv[1]), trust=True)
+rows = data.read(Path("calibration.npz"), model.signature)
+made = optimize.run(model, Target(), rows, ("graph", "int8_static", "int8_dynamic", "fp16")).variants
+print(json.dumps([one.digest for one in made]))
+"""
+
+
 def test_the_same_file_gives_the_same_bytes_in_every_process(project: Project) -> None:
     """Names in sets come in another order with another hash seed: no digest may depend on that."""
     digests = set()
-    for seed in range(6):
-        home = str(project.folder / f"home-{seed}")
-        process = project.start("optimize", "--workspace", home, "--json", PYTHONHASHSEED=str(seed))
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
-        digests.add(tuple(one["digest"] for one in json.loads(out)["optimized"]["variants"]))
+    for seed in range(4):
+        command = [sys.executable, "-c", DIGESTS, f"models-{seed}"]
+        environment = os.environ | {"PYTHONHASHSEED": str(seed)}
+        done = subprocess.run(command, cwd=project.folder, env=environment, capture_output=True, timeout=120, check=True)
+        digests.add(done.stdout)
     assert len(digests) == 1
+    assert len(json.loads(digests.pop())) == 6
 
 
 def test_a_gate_that_says_no_stops_the_way(project: Project) -> None:
@@ -102,7 +120,10 @@ def test_a_gate_that_says_no_stops_the_way(project: Project) -> None:
     assert "release" not in shipment or shipment["release"] is None
     assert not (project.folder / ".shipworthy" / "registry.db").exists()
     text, _ = project.run("measure", "--set", "gates.accuracy_percent=100", code=1)
-    assert text.count("refused") >= len(shipment["choice"]["judged"]) == 3
+    assert [one["variant_name"] for one in shipment["choice"]["judged"]] == ["original"]
+    assert "refused original: accuracy_percent is" in text
+    assert text.count("skipped") == len(shipment["optimized"]["skips"]) >= 2
+    assert any("beyond the limit" in one["reason"] for one in shipment["optimized"]["skips"])
 
 
 def test_every_verb_works_alone(project: Project) -> None:
@@ -110,8 +131,9 @@ def test_every_verb_works_alone(project: Project) -> None:
     assert [finding["law"] for finding in report["report"]["findings"]] == ["parity", "parity"]
     made = project.json("optimize", "--output", "variants", *ALL_PASSES)
     names = sorted(path.name for path in (project.folder / "variants").iterdir())
-    assert names == sorted(f"digits-{name}.onnx" for name in VARIANTS)
-    assert made["measured"] is None
+    assert names == sorted(f"digits-{one['name']}.onnx" for one in made["optimized"]["variants"])
+    assert made["choice"]["variant_name"] == "int8_static_per_tensor"
+    assert not made.get("release")
     measured = project.json("measure", "variants/digits-original.onnx", "--set", "optimize.passes=[]")
     assert [one["variant_name"] for one in measured["measured"]["evidence"]] == ["original"]
     released = project.json("release")

@@ -6,31 +6,40 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shipworthy.measure.gate import GOALS, LIMITS, NOT_SLOWER, choose, gates, judge, verdict
-from shipworthy.records import Evidence, Figure, Gate, Machine, Target
-from shipworthy.settings import GateSettings
+from shipworthy.errors import Refused
+from shipworthy.measure.gate import GOALS, LIMITS, NOT_SLOWER, choose, gates, judge, of_answers, verdict
+from shipworthy.measure.metrics import named
+from shipworthy.records import Evidence, Figure, Gate, Machine, Metric, Target
+from shipworthy.settings import GateSettings, parse
 
 MACHINE = Machine(cpu="", isa=(), cores=1, memory_mb=1, system="", python="", packages={})
 P99 = Gate(figure="p99_ms", limit=5, unit="ms", at_least=False)
 ACCURACY = Gate(figure="accuracy_percent", limit=90, unit="%", at_least=True)
 
 
-def figure(name, median, low=None, high=None):
+def figure(name, median, low=None, high=None, samples=1):
     low, high = (median if end is None else end for end in (low, high))
-    return Figure(name=name, unit="", median=median, low=low, high=high, samples=1, how="")
+    return Figure(name=name, unit="", median=median, low=low, high=high, samples=samples, how="")
 
 
-def evidence(name, **figures):
+def evidence(name, metric=None, **figures):
     """Figures as numbers, or as (median, low, high)."""
     made = tuple(figure(key, *(value if isinstance(value, tuple) else (value,))) for key, value in figures.items())
     return Evidence(
-        variant=f"digest-{name}", variant_name=name, target=Target(), machine=MACHINE, data="", measured_at="", figures=made
+        variant=f"digest-{name}",
+        variant_name=name,
+        target=Target(),
+        machine=MACHINE,
+        data="",
+        measured_at="",
+        figures=made,
+        metric=metric or Metric(),
     )
 
 
 def decide(all_evidence, put_up=(), goal="latency", passes=None):
     judged = tuple(judge(put_up, one) for one in all_evidence)
-    passes = passes or {one.variant: place for place, one in enumerate(all_evidence)}
+    passes = passes or {one.variant_name: place for place, one in enumerate(all_evidence)}
     return choose(judged, tuple(all_evidence), passes, goal)
 
 
@@ -63,6 +72,50 @@ def test_of_memory_gate_and_budget_the_smaller_wins(gate, budget, limit):
     assert [(one.figure, one.limit) for one in found] == ([] if limit is None else [("memory_mb", limit)])
 
 
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("accuracy", ("accuracy_percent", "%", True, "accuracy_kept_percent")),
+        ("f1", ("f1", "", True, "f1_kept_percent")),
+        ("rmse", ("rmse", "", False, "rmse_kept_percent")),
+        ("score.py:wer", ("metric", "", True, "metric_kept_percent")),
+    ],
+)
+def test_a_limit_on_the_metric_is_one_on_its_figure(name, found):
+    limit, kept = gates(GateSettings(metric=0.5, metric_kept_percent=98), Target(), named(name))
+    assert (limit.figure, limit.unit, limit.at_least, kept.figure) == found
+    assert (limit.limit, kept.limit, kept.unit, kept.at_least) == (0.5, 98, "%", True)
+
+
+def test_without_a_metric_it_is_one_on_the_accuracy():
+    assert gates(GateSettings(metric=90), Target()) == (ACCURACY,)
+
+
+@pytest.mark.parametrize(
+    ("gate", "instead"),
+    [("accuracy_percent", "set metric instead"), ("accuracy_kept_percent", "set metric_kept_percent instead")],
+)
+def test_a_limit_on_the_accuracy_where_another_metric_is_measured(gate, instead):
+    plain = {"model": {"name": "m", "path": "m.onnx"}, "data": {"metric": "f1"}, "gates": {gate: 90}}
+    with pytest.raises(Refused) as caught:
+        parse(plain, "shipworthy.toml")
+    assert f"[gates] {gate} is of the metric accuracy, not of f1: {instead}" in caught.value.found
+    assert parse(plain | {"data": {}}, "shipworthy.toml").gates == GateSettings(**{gate: 90})
+
+
+def test_the_served_release_has_neither_metric_nor_budget_nor_is_it_strict():
+    limits = GateSettings(metric=0.5, metric_kept_percent=9, availability_percent=99, strict=True)
+    (gate,) = gates(limits, Target(memory_mb=5), named("f1"), served=True)
+    assert (gate.figure, gate.strict) == ("availability_percent", False)
+    assert all(gate.strict for gate in gates(limits, Target(memory_mb=5), named("f1")))
+
+
+def test_limits_on_answers_are_told_from_those_on_costs():
+    every = GateSettings(**dict.fromkeys(LIMITS, 7), metric=0.5, metric_kept_percent=9)
+    told = {gate.figure for gate in (*gates(every, Target(), named("f1")), NOT_SLOWER) if of_answers(gate)}
+    assert told == {"accuracy_percent", "accuracy_kept_percent", "agreement_percent", "f1", "f1_kept_percent"}
+
+
 # ---------------------------------------------------------------- verdicts
 
 
@@ -87,6 +140,70 @@ def test_a_limit_itself_passes(gate, value, passed):
 def test_the_median_is_judged_not_the_interval():
     assert verdict(P99, figure("p99_ms", 4.9, 4, 20))
     assert not verdict(P99, figure("p99_ms", 5.1, 1, 6))
+
+
+STRICT = Gate(figure="accuracy_percent", limit=90, unit="%", at_least=True, strict=True)
+STRICT_P99 = Gate(figure="p99_ms", limit=5, unit="ms", at_least=False, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("gate", "low", "median", "high", "passed", "says"),
+    [
+        (
+            ACCURACY,
+            88,
+            92,
+            95,
+            True,
+            "this is by the estimate, and the interval, 88 to 95 % from 400 rows, holds the limit: measure more",
+        ),
+        (ACCURACY, 86, 89, 92, False, "this is by the estimate, and the interval, 86 to 92 % from 400 rows, holds the limit"),
+        (ACCURACY, 91, 92, 95, True, ""),
+        (ACCURACY, 90, 92, 95, True, ""),
+        (STRICT, 88, 92, 95, False, "strict is set under [gates], and the interval, 88 to 95 % from 400 rows, holds the limit"),
+        (STRICT, 90, 92, 95, True, ""),
+        (STRICT, 80, 85, 89, False, "beyond the limit of at least 90 % by 5 %"),
+        (
+            P99,
+            4,
+            4.9,
+            6,
+            True,
+            "this is by the estimate, and the interval, 4 to 6 ms from 400 repeats, holds the limit: measure more",
+        ),
+        (
+            STRICT_P99,
+            4,
+            4.9,
+            6,
+            False,
+            "strict is set under [gates], and the interval, 4 to 6 ms from 400 repeats, holds the limit",
+        ),
+        (STRICT_P99, 4, 4.9, 5, True, ""),
+    ],
+)
+def test_a_limit_within_the_interval_is_said(gate, low, median, high, passed, says):
+    said = verdict(gate, figure(gate.figure, median, low, high, samples=400))
+    assert (said.passed, said.figure) == (passed, median)
+    assert says in said.reason
+    assert ("interval" in said.reason) == ("interval" in says)
+    assert ("within" in said.reason) == (median >= 90 if gate.at_least else median <= 5)
+
+
+def test_a_limit_without_a_unit():
+    gate = Gate(figure="rmse", limit=2, unit="", at_least=False)
+    assert verdict(gate, figure("rmse", 3)).reason == "rmse is 3, beyond the limit of at most 2 by 1"
+    assert str(gate) == "rmse <= 2"
+    agreement = Gate(figure="agreement_percent", limit=2, unit="%", at_least=True)
+    assert "labels" in verdict(gate, None).reason
+    assert "labels" not in verdict(agreement, None).reason
+
+
+def test_the_ratio_to_the_original_is_never_strict():
+    strict = gates(GateSettings(strict=True, p99_ms=5), Target())
+    judged = judge(strict, evidence("graph", latency_ratio=(0.99, 0.9, 1.1), p99_ms=1))
+    assert judged.passed
+    assert "interval" not in judged.verdicts[1].reason
 
 
 @pytest.mark.parametrize("gate", [P99, ACCURACY, NOT_SLOWER])
@@ -160,6 +277,26 @@ def test_level_variants_are_told_apart(a, b, best):
     choice = decide(both)
     assert choice.variant_name == best
     assert "level with" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("metric", "a", "b", "best", "says"),
+    [
+        ("f1", 0.9, 0.8, "a", "f1 0.9 where that has 0.9"),
+        ("f1", 0.8, 0.9, "b", "f1 0.9 where that has 0.8"),
+        ("rmse", 2, 1, "b", "rmse 1 where that has 2"),
+        ("rmse", 1, 2, "a", "rmse 1 where that has 1"),
+        ("top_5", 90, 91, "b", "top_5 91 % where that has 90 %"),
+    ],
+)
+def test_level_variants_are_told_apart_by_any_metric(metric, a, b, best, says):
+    metric = named(metric)
+    both = [evidence("original", metric, latency_ratio=9, **{metric.figure: a})]
+    both += [evidence("a", metric, latency_ratio=LEVEL, **{metric.figure: a})]
+    both += [evidence("b", metric, latency_ratio=(0.55, 0.5, 0.6), **{metric.figure: b})]
+    choice = decide(both)
+    assert choice.variant_name == best
+    assert says in choice.reason
 
 
 def test_a_difference_outside_the_interval_is_a_difference():
@@ -239,7 +376,7 @@ def test_what_ships_passed_every_gate_and_is_not_slower(drawn, limits, goal):
 @given(some, st.sampled_from(sorted(GOALS)), st.randoms(use_true_random=False))
 def test_the_order_of_variants_does_not_matter(drawn, goal, random):
     all_evidence = variants(drawn)
-    passes = {one.variant: len(one.variant_name) // 8 for one in all_evidence}  # ties here too
+    passes = {one.variant_name: len(one.variant_name) // 8 for one in all_evidence}  # ties here too
     shuffled = random.sample(all_evidence, len(all_evidence))
     assert decide(all_evidence, goal=goal, passes=passes).variant == decide(shuffled, goal=goal, passes=passes).variant
 

@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from shipworthy.measure.report import html, plots, rows, wording
+from shipworthy.measure.metrics import named
+from shipworthy.measure.report import curves, html, palette, plots, rows, wording
 from shipworthy.measure.report.axes import Axis, Box, padded, place, shortened, text_width
 from shipworthy.measure.report.markup import Markup, tag
 from shipworthy.records import (
     Choice,
+    Curve,
     Evidence,
     Exchange,
     Figure,
@@ -29,6 +31,7 @@ from shipworthy.records import (
     Measured,
     Model,
     Optimized,
+    Point,
     Promotion,
     Release,
     Report,
@@ -82,7 +85,15 @@ def digest(name: str) -> str:
 
 def evidence(name: str, values: dict[str, float], spread: float = 0.02) -> Evidence:
     figures = tuple(
-        Figure(name=key, unit=UNITS[key], median=v, low=v * (1 - spread), high=v * (1 + spread), samples=9, how=f"how {key}")
+        Figure(
+            name=key,
+            unit=UNITS.get(key, "MB"),
+            median=v,
+            low=v * (1 - spread),
+            high=v * (1 + spread),
+            samples=9,
+            how=f"how {key}",
+        )
         for key, v in values.items()
     )
     return Evidence(
@@ -444,7 +455,7 @@ def test_the_page_can_be_read_by_everybody():
 
 @pytest.mark.parametrize("theme", ["_LIGHT", "_DARK"])
 def test_every_text_colour_stands_out_from_its_ground(theme):
-    colours = getattr(plots.palette, theme)
+    colours = getattr(palette, theme)
     pairs = [(ink, ground) for ink in ("ink", "soft", "good", "bad", "warn", "accent") for ground in ("ground", "card")]
     for ink, ground in [*pairs, ("accent", "wash"), ("ink", "wash"), ("ink", "bad-wash")]:
         light, dark = sorted((luminance(colours[ink]), luminance(colours[ground])), reverse=True)
@@ -464,24 +475,24 @@ def test_the_table_has_a_cell_for_every_column():
     table = rows.rows(shipment())
     assert [column.header for column in table.columns] == [
         "variant",
-        "size MB",
         "memory MB",
         "P50 ms",
         "P99 ms",
         "rows/s",
         "speed-up",
+        "size MB",
         "accuracy %",
         "verdict",
     ]
     assert [column.align for column in table.columns] == ["left", *["right"] * 7, "left"]
     assert table.rows[2].cells == (
         "graph+int8_static",
-        "0.325",
         "66.9",
         "0.0231",
         "0.0455",
         "121,050",
         "2.00\u00d7",
+        "0.325",
         "97.41",
         "ships",
     )
@@ -490,8 +501,178 @@ def test_the_table_has_a_cell_for_every_column():
 
 def test_a_figure_that_some_lack_is_a_dash_and_one_that_all_lack_no_column():
     table = rows.rows(shipment({"original": {"p50_ms": 0.03}, "graph": {}}, gates=()))
-    assert [column.title for column in table.columns] == ["variant", "size", "P50", "verdict"]
-    assert table.rows[1].cells[2] == wording.NONE
+    assert [column.title for column in table.columns] == ["variant", "P50", "size", "verdict"]
+    assert table.rows[1].cells[1] == wording.NONE
+
+
+def judged_by(name: str, values: dict[str, float], *gates: Gate) -> Shipment:
+    """A shipment whose answers are judged by another metric than the accuracy."""
+    metric = named(name)
+    one = shipment({variant: {"p50_ms": 0.03, "latency_ratio": 1.0} for variant in values}, chosen="int8", gates=())
+    taken = []
+    for e in one.measured.evidence:
+        value = values[e.variant_name]
+        own = Figure(name=metric.figure, unit=metric.unit, median=value, low=value, high=value, samples=9, how="by rows")
+        taken.append(replace(e, metric=metric, figures=(*e.figures, own)))
+    choice = replace(one.choice, judged=tuple(judge(e, *gates) for e in taken))
+    return replace(one, measured=Measured(evidence=tuple(taken)), choice=choice, served=None)
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "cell", "tile"),
+    [
+        ("f1", "F1", "0.9000", "F1 \u22120.0300 0.9300 → 0.9000"),
+        ("top_5", "top_5 %", "0.90", "top_5 \u22120.03 points 0.93 → 0.90 %"),
+        ("rmse", "RMSE", "0.900", "RMSE \u22120.030 0.930 → 0.900"),
+        ("score.py:wer", "score.py:wer", "0.900", "score.py:wer \u22120.030 0.930 → 0.900"),
+    ],
+)
+def test_the_metric_has_its_own_column_and_tile(name, column, cell, tile):
+    one = judged_by(name, {"original": 0.93, "int8": 0.9})
+    table = rows.rows(one)
+    assert table.columns[-2].header == column
+    assert table.rows[1].cells[-2] == cell
+    told = words(one)
+    assert tile in told
+    assert "accuracy" not in told
+
+
+@pytest.mark.parametrize(("name", "text", "side"), [("f1", "gate: F1 ≥ 0.92", "below"), ("rmse", "gate: RMSE ≤ 0.92", "above")])
+def test_the_side_that_misses_the_limit_is_tinted(name, text, side):
+    metric = named(name)
+    gate = Gate(figure=metric.figure, limit=0.92, unit=metric.unit, at_least=metric.more)
+    root = drawn(plots.accuracy_latency(judged_by(name, {"original": 0.93, "int8": 0.9}, gate)))
+    inside(root)
+    assert text in [one.text for one in root.iter(f"{SVG}text")]
+    (line,) = [one for one in root.iter(f"{SVG}line") if one.get("class") == "limit"]
+    (zone,) = [one for one in root.iter(f"{SVG}rect") if one.get("class") == "beyond"]
+    top, height, y = float(zone.get("y")), float(zone.get("height")), float(line.get("y1"))
+    assert (top if side == "below" else top + height) == pytest.approx(y, abs=0.02)
+    assert root.find(f"{SVG}title").text == f"{wording.label(name)} against P50 latency of every variant"
+
+
+@pytest.mark.parametrize(("name", "kept", "at"), [("f1", 90, 0.45), ("rmse", 80, 0.625)])
+def test_what_must_be_kept_of_the_original_is_a_line_of_the_metric(name, kept, at):
+    metric, heights = named(name), []
+    share = Gate(figure=metric.kept, limit=kept, unit="%", at_least=True)
+    same = Gate(figure=metric.figure, limit=at, unit="", at_least=metric.more)
+    for gate in (share, same):
+        root = drawn(plots.accuracy_latency(judged_by(name, {"original": 0.5, "int8": 0.6}, gate)))
+        heights.append([one.get("y1") for one in root.iter(f"{SVG}line") if one.get("class") == "limit"])
+    assert heights[0] == heights[1]
+    assert len(heights[0]) == 1
+
+
+def test_of_errors_the_smaller_limit_binds():
+    values = {"original": 0.93, "int8": 0.9}
+    gates = [Gate(figure="rmse", limit=limit, unit="", at_least=False) for limit in (0.92, 0.91)]
+    root = drawn(plots.accuracy_latency(judged_by("rmse", values, *gates)))
+    assert "gate: RMSE ≤ 0.91" in [one.text for one in root.iter(f"{SVG}text")]
+    kept = Gate(figure="rmse_kept_percent", limit=99, unit="%", at_least=True)
+    root = drawn(plots.accuracy_latency(judged_by("rmse", values, *gates, kept)))
+    assert "gate: RMSE ≤ 0.91" in [one.text for one in root.iter(f"{SVG}text")], "0.93 / 0.99 is more"
+
+
+def test_a_metric_below_zero_has_a_column_and_no_plot():
+    one = judged_by("score.py:wer", {"original": -0.2, "int8": -0.3})
+    assert plots.accuracy_latency(one) == ""
+    assert rows.rows(one).rows[1].cells[-2] == "\u22120.300"
+
+
+def test_what_runs_a_variant_stands_there_where_it_differs():
+    one = shipment()
+    assert "runs on" not in [column.title for column in rows.rows(one).columns]
+    taken = list(one.measured.evidence)
+    taken[1] = replace(taken[1], target=Target(runtime="openvino", precision="bfloat16"))
+    table = rows.rows(replace(one, measured=Measured(evidence=tuple(taken))))
+    assert table.columns[1].title == "runs on"
+    assert [row.cells[1] for row in table.rows] == ["onnxruntime", "openvino bfloat16", "onnxruntime", "onnxruntime"]
+
+
+def test_the_compressed_size_has_a_column_when_it_was_taken():
+    table = rows.rows(shipment({"original": {"size_mb": 2.0, "compressed_mb": 1.5}}, chosen="original", gates=()))
+    assert [column.header for column in table.columns] == ["variant", "size MB", "gzip MB", "verdict"]
+    assert table.rows[0].cells[2] == "1.50"
+
+
+def test_a_strict_limit_says_so():
+    assert wording.limit(replace(AT_LEAST_97, strict=True)) == "≥ 97 %, strict"
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("p50_ms", "P50 latency"),
+        ("f1_kept_percent", "F1 kept"),
+        ("top_5_percent", "top_5"),
+        ("top_5_kept_percent", "top_5 kept"),
+        ("metric_kept_percent", "metric kept"),
+        ("_kept_percent", "_kept"),
+    ],
+)
+def test_figures_in_a_readers_words(name, expected):
+    assert wording.label(name) == expected
+
+
+# ---------------------------------------------------------------- latency by batch and threads
+
+LATENCIES = {("original", 1): 0.03, ("original", 2): 0.02, ("graph+int8_static", 1): 0.015, ("graph+int8_static", 2): 0.012}
+
+
+def with_curves(scale: float = 1.0, names: dict[str, str] | None = None) -> Shipment:
+    """Latencies that double with the rows of a call."""
+    one, made = shipment(), []
+    for variant in ("original", "graph+int8_static"):
+        points = []
+        for (name, threads), first in LATENCIES.items():
+            for n in (1, 2, 4, 8, 16, 32, 64) if name == variant else ():
+                m = first * n * scale
+                taken = Figure(name="p50_ms", unit="ms", median=m, low=m * 0.9, high=m * 1.1, samples=3, how="")
+                points.append(Point(rows=n, threads=threads, latency=taken))
+        shown = (names or {}).get(variant, variant)
+        made.append(Curve(variant=digest(variant), variant_name=shown, points=tuple(points)))
+    return replace(one, measured=replace(one.measured, curves=tuple(made)))
+
+
+def test_the_page_has_every_latency_by_batch_and_threads():
+    told = words(with_curves())
+    assert "Latency by batch and threads" in told
+    assert "graph+int8_static 2 64 0.7680 0.6912\u20130.8448 83,333" in told
+    assert "Latency by batch" not in words(shipment())
+
+
+@pytest.mark.parametrize("width", [plots.WIDE, plots.MIDDLE, plots.NARROW])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e5])
+def test_curves_stay_in_the_picture_and_cover_no_text(width, scale):
+    root = drawn(curves.latency_rows(with_curves(scale), width))
+    inside(root)
+    texts = [(what, box) for what, box in boxes(root) if what.startswith("text")]
+    for (one, a), (other, b) in combinations(texts, 2):
+        assert a.shared(b) == 0, (one, other)
+
+
+def test_a_curve_lies_where_its_figures_say():
+    root = drawn(curves.latency_rows(with_curves()))
+    lines = [one for one in root.iter(f"{SVG}polyline") if len(one.get("points").split()) == 7]
+    assert [one.get("class") for one in lines] == ["curve-passed"] * 2 + ["curve-ships"] * 2
+    assert [one.get("stroke-dasharray") for one in lines] == [None, "5 4"] * 2
+    places = [[tuple(map(float, place.split(","))) for place in one.get("points").split()] for one in lines]
+    steps = [(b[0] - a[0], b[1] - a[1]) for a, b in zip(places[0], places[0][1:], strict=False)]
+    assert all(step == pytest.approx(steps[0], abs=0.05) for step in steps), (
+        "twice the time for twice the rows: a straight line"
+    )
+    assert steps[0][0] > 0 > steps[0][1]
+    assert all(ours[1] > theirs[1] for ours, theirs in zip(places[2], places[0], strict=True)), "faster is lower"
+    assert "graph+int8_static with 2 threads, 64 rows: 0.768 ms" in root.find(f"{SVG}desc").text
+
+
+def test_curves_with_evil_names_or_broken_figures():
+    one = with_curves(names={"original": EVIL})
+    inside(drawn(curves.latency_rows(one, plots.NARROW)))
+    assert EVIL not in html(one)
+    for scale in (0.0, math.inf, -1.0):
+        assert curves.latency_rows(with_curves(scale)) == ""
+        assert "Latency by batch" not in words(with_curves(scale))
 
 
 def test_variants_that_were_not_measured_are_in_the_field():
@@ -553,6 +734,9 @@ def boxes(root: ET.Element) -> list[tuple[str, Box]]:
             assert number["width"] >= 0
             assert number["height"] >= 0
             found.append((kind, Box(x, y, x + number["width"], y + number["height"])))
+        elif kind == "polyline":
+            xs, ys = zip(*(map(float, spot.split(",")) for spot in one.get("points").split()), strict=True)
+            found.append((kind, Box(min(xs), min(ys), max(xs), max(ys))))
         elif kind == "text":
             wide = text_width(one.text or "", 12.5)
             left = number["x"] - wide * {"middle": 0.5, "end": 1.0}.get(one.get("text-anchor", ""), 0.0)

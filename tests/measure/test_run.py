@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import signal
 from pathlib import Path
@@ -12,18 +13,19 @@ import pytest
 from msgspec.structs import replace
 from onnx import helper
 
-from shipworthy import measure, optimize
+from shipworthy import machine, measure, optimize
 from shipworthy.data import Dataset
 from shipworthy.errors import Failed, Refused, StorageFailed
 from shipworthy.measure import bench as bench_module
-from shipworthy.measure import rows
-from shipworthy.records import Target
+from shipworthy.measure import metrics, rows
+from shipworthy.records import Step, Target
 from shipworthy.settings import MeasureSettings
 
 QUICK = MeasureSettings(processes=1, repeats=3, repeat_seconds=0.01, batch_rows=16)
-COST = ["size_mb", "memory_mb", "load_ms"]
+COST = ["size_mb", "compressed_mb", "memory_mb", "load_ms"]
 SPEED = ["p50_ms", "p99_ms", "throughput_rps", "latency_ratio"]
-RIGHT = ["accuracy_percent", "accuracy_kept_percent"]
+AGREEMENT = ["agreement_percent"]
+RIGHT = ["accuracy_percent", "accuracy_kept_percent", *AGREEMENT]
 
 
 @pytest.fixture(scope="module")
@@ -72,11 +74,12 @@ def test_every_figure_of_every_variant(digits, variants, pids):
         assert names(one) == COST + SPEED + RIGHT
         assert one.data == digits.evaluation.digest
         assert one.target == Target()
-        assert one.machine == measure.machine.describe()
+        assert one.machine == machine.describe()
         assert one.measured_at.endswith("+00:00")
         assert all(figure.low <= figure.median <= figure.high and figure.how for figure in one.figures)
         assert all(figure.median > 0 for figure in one.figures)
         assert one.figure("size_mb").median == variant.size_mb
+        assert one.figure("compressed_mb").median == len(gzip.compress(Path(variant.path).read_bytes(), 6, mtime=0)) / 1e6
         assert one.figure("p50_ms").median <= one.figure("p99_ms").median
         assert {one.figure(name).samples for name in SPEED} == {3}
         assert one.figure("accuracy_percent").samples == 400
@@ -129,9 +132,9 @@ def test_what_a_variant_keeps_is_counted_against_the_original(taken):
 
 
 def test_the_original_that_is_never_right_keeps_nothing(digits, variants):
-    wrong = Dataset("d", "d", digits.evaluation.inputs, np.full(400, 77))
+    wrong = Dataset("d", "d", digits.evaluation.inputs, np.arange(400) + 77)
     found = measure.run(digits.model, variants[:1], Target(), QUICK, wrong).evidence[0]
-    assert names(found) == [*COST, *SPEED, "accuracy_percent"]
+    assert names(found) == [*COST, *SPEED, "accuracy_percent", *AGREEMENT]
     assert found.figure("accuracy_percent").median == 0
 
 
@@ -153,13 +156,13 @@ def test_memory_is_that_of_each_process_alone(taken):
 
 def test_without_data_there_is_no_accuracy(digits, variants):
     measured = measure.run(digits.model, variants[:1], Target(), QUICK)
-    assert names(measured.evidence[0]) == COST + SPEED
+    assert names(measured.evidence[0]) == COST + SPEED + AGREEMENT
     assert measured.evidence[0].data == ""
 
 
 def test_rows_without_labels_give_no_accuracy(digits, variants):
     measured = measure.run(digits.model, variants[:1], Target(), QUICK, digits.train)
-    assert names(measured.evidence[0]) == COST + SPEED
+    assert names(measured.evidence[0]) == COST + SPEED + AGREEMENT
     assert measured.evidence[0].data == digits.train.digest
 
 
@@ -206,6 +209,47 @@ def test_a_variant_that_vanished(digits, variants, pids, tmp_path):
         measure.run(digits.model, [variants[0], gone], Target(), QUICK)
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     assert left(digits.model) == set()
+
+
+def test_any_metric_is_measured_and_named_in_the_evidence(digits, variants):
+    found = measure.run(digits.model, variants[:1], Target(), QUICK, digits.evaluation, metric=metrics.named("auc")).evidence[0]
+    assert found.metric == metrics.named("auc")
+    assert names(found) == [*COST, *SPEED, "auc", "auc_kept_percent", *AGREEMENT]
+    assert 0.9 < found.quality.median < 1
+    assert "output 'probabilities'" in found.quality.how
+
+
+def test_a_metric_of_ones_own_is_named_without_its_folder(digits, variants, tmp_path):
+    (tmp_path / "score.py").write_text("def right(outputs, labels):\n    return (outputs['label'] == labels).mean()\n")
+    metric = replace(metrics.named(f"{tmp_path}/score.py:right"), code="c" * 64)
+    found = measure.run(digits.model, variants[:1], Target(), QUICK, digits.evaluation, metric=metric).evidence[0]
+    by_hand = measure.run(digits.model, variants[:1], Target(), QUICK, digits.evaluation).evidence[0]
+    assert (found.metric.name, found.metric.code) == ("score.py:right", "c" * 64)
+    assert found.quality.median == pytest.approx(by_hand.quality.median / 100)
+    assert left(digits.model) == set()
+
+
+def test_one_class_starts_no_probe(digits, variants, pids):
+    with pytest.raises(Refused, match="accuracy says nothing of one class"):
+        measure.run(digits.model, variants, Target(), QUICK, Dataset("d", "d", digits.evaluation.inputs, np.full(400, 3)))
+    assert pids == []
+
+
+def test_what_was_pruned_says_how_many_zeros_it_has(taken):
+    weights = {"w": np.float32([[0, 0, 0, 1]])}
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["y"])]
+    model = taken(nodes, [("x", "float32", [None, 1])], [("y", "float32", [None, 4])], weights)
+    original = optimize.run(model, Target(), passes=()).variants[0]
+    pruned = replace(original, name="prune", chain=(Step(name="prune"),))
+    first, second = measure.run(model, [original, pruned], Target(), QUICK).evidence
+    assert first.figure("sparsity_percent") is None
+    assert second.figure("sparsity_percent").median == 75
+
+
+def test_a_target_elsewhere_has_no_figures():
+    said = measure.elsewhere(Target(name="jetson-orin"), "it has no NVIDIA GPU")
+    assert said.startswith("target 'jetson-orin' is not this machine: it has no NVIDIA GPU; ")
+    assert "missing" in said
 
 
 def test_a_full_disk_is_said(digits, variants, monkeypatch):

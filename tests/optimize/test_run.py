@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +15,14 @@ from onnx import helper
 from shipworthy import check, optimize, records
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.data import Dataset
-from shipworthy.errors import Refused, StorageFailed
+from shipworthy.errors import StorageFailed
 from shipworthy.files import file_digest
-from shipworthy.optimize.int8 import Int8Dynamic
+from shipworthy.optimize import Opinion
+from shipworthy.optimize.graph import Graph
+from shipworthy.optimize.int8 import Int8Static
+from shipworthy.optimize.plan import Candidate
 from shipworthy.records import Target
+from shipworthy.targets import KINDS
 
 SQUARE = ("x", "float32", [None, 4]), ("y", "float32", [None, 4])
 
@@ -37,17 +41,17 @@ def only_digests(folder):
 
 def test_every_variant_is_made_named_and_described(digits):
     optimized = optimize.run(digits.model, Target(), digits.train)
-    assert names(optimized) == ["original", "graph", "int8_dynamic", "int8_static", "int8_static_per_tensor"]
+    assert names(optimized) == ["original", "graph", "int8_static", "int8_static_per_tensor", "int8_dynamic"]
     assert optimized.skips == ()
     original, graph, *quantized = optimized.variants
     assert (original.digest, original.path, original.chain) == (digits.model.digest, digits.model.path, ())
     assert [step.name for step in graph.chain] == ["graph"]
     assert [[step.name for step in one.chain] for one in quantized] == [
+        ["graph", "int8_static"],
+        ["graph", "int8_static"],
         ["graph", "int8_dynamic"],
-        ["graph", "int8_static"],
-        ["graph", "int8_static"],
     ]
-    assert [one.chain[-1].options["per_channel"] for one in quantized] == [True, True, False]
+    assert [one.chain[-1].options["per_channel"] for one in quantized] == [True, False, True]
     for one in optimized.variants:
         path = Path(one.path)
         assert one.digest == path.stem == file_digest(path)
@@ -87,7 +91,7 @@ def test_a_model_with_nothing_to_quantize(taken):
     nothing = "the model has no Conv, Gemm, MatMul to quantize"
     assert reasons(optimized) == {
         "graph": "it changes nothing",
-        "int8_dynamic": nothing,
+        "int8_dynamic": "the model has no Gemm, MatMul to quantize",
         "int8_static": nothing,
         "int8_static_per_tensor": nothing,
     }
@@ -117,77 +121,152 @@ def test_two_passes_that_give_the_same_file_give_one_variant(taken):
     assert reasons(optimized)["int8_static_per_tensor"] == "it gives the same file as int8_static"
 
 
-class Bad(Int8Dynamic):
-    """A pass that does what it is told to instead of quantizing."""
+@pytest.fixture
+def bad(monkeypatch):
+    """Put a pass that fails in the middle of the plan."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    from bad_passes import Bad  # noqa: PLC0415 - by the name that the child imports it by
 
-    def __init__(self, do):
-        object.__setattr__(self, "do", do)
-        super().__init__()
+    def plan(do, **more):
+        chains = [
+            Candidate("graph", (Graph(),)),
+            Candidate("bad", (Graph(), Bad(do=do, **more))),
+            Candidate("int8_static", (Graph(), Int8Static())),
+        ]
+        monkeypatch.setattr(optimize, "candidates", lambda *_: chains)
 
-    def apply(self, model, result, calibration):  # noqa: ARG002 - the seam's
-        self.do(model, result)
-
-
-def raises(error):
-    def do(model, result):
-        result.write_bytes(b"half a")
-        raise error
-
-    return do
-
-
-def writes(content):
-    return lambda _, result: result.write_bytes(content)
+    return plan
 
 
 @pytest.mark.parametrize(
-    ("do", "says"),
+    ("do", "content", "says"),
     [
-        (raises(ValueError("first line\nsecond")), "it failed: ValueError: first line"),
-        (raises(KeyError()), "it failed: KeyError: "),
-        (raises(Refused("no", found="this")), "no: this"),
-        (raises(OSError(errno.ENOTTY, "odd")), "it failed: OSError"),
-        (raises(MemoryError()), "it failed: MemoryError"),
-        (writes(b"no model"), "onnxruntime"),
-        (lambda *_: None, "there is no file"),
-        (lambda model, result: result.write_bytes(model.read_bytes()), "it changes nothing"),
+        ("value", b"", "it failed: ValueError: first line"),
+        ("key", b"", "it failed: KeyError: "),
+        ("refused", b"", "no: this"),
+        ("odd", b"", "it failed: OSError"),
+        ("memory", b"", "it failed: MemoryError"),
+        ("stubborn", b"", "it failed: RuntimeError: Stubborn: this and that"),
+        ("write", b"no model", "onnxruntime"),
+        ("nothing", b"", "there is no file"),
+        ("copy", b"", "it changes nothing"),
+        ("crash", b"", "its process died: signal 6; its last words: the last words of a library"),
     ],
 )
-def test_a_pass_that_fails_is_a_skip_and_the_others_go_on(digits, monkeypatch, do, says):
-    monkeypatch.setitem(optimize.QUANTIZING, "int8_dynamic", {"int8_dynamic": Bad(do)})
+def test_a_pass_that_fails_is_a_skip_and_the_others_go_on(digits, bad, do, content, says):
+    bad(do, content=content)
     optimized = optimize.run(digits.model, Target(), digits.train)
-    assert names(optimized) == ["original", "graph", "int8_static", "int8_static_per_tensor"]
-    assert list(reasons(optimized)) == ["int8_dynamic"]
-    assert reasons(optimized)["int8_dynamic"].startswith(says)
+    assert names(optimized) == ["original", "graph", "int8_static"]
+    assert list(reasons(optimized)) == ["bad"]
+    assert reasons(optimized)["bad"].startswith(says)
     assert only_digests(Path(digits.model.path).parent), "nothing half-written stays"
+    assert not optimized.cut_short
 
 
-def test_a_pass_that_changes_the_signature_is_a_skip(digits, onnx_model, monkeypatch):
-    other = onnx_model([helper.make_node("Relu", ["x"], ["y"])], [SQUARE[0]], [SQUARE[1]]).SerializeToString()
-    monkeypatch.setitem(optimize.QUANTIZING, "int8_dynamic", {"int8_dynamic": Bad(writes(other))})
-    optimized = optimize.run(digits.model, Target(), passes=("int8_dynamic",))
-    assert names(optimized) == ["original"]
-    assert reasons(optimized)["int8_dynamic"].startswith("the pass changed the signature")
+def test_the_log_of_a_pass_that_died_is_kept(digits, bad):
+    bad("crash")
+    (skip,) = optimize.run(digits.model, Target(), digits.train).skips
+    assert skip.log.startswith("the last words of a library")
 
 
-def test_a_pass_whose_model_cannot_run_is_a_skip(taken, onnx_model, monkeypatch):
+def test_a_pass_that_hangs_ends_with_the_budget(digits, bad):
+    bad("hang")
+    began = time.monotonic()
+    optimized = optimize.run(digits.model, Target(), digits.train, budget_seconds=5)
+    assert time.monotonic() - began < 20
+    assert names(optimized) == ["original", "graph"]
+    said = reasons(optimized)
+    assert said["bad"].startswith("it took too long")
+    assert said["int8_static"] == "the budget was spent before it was tried"
+    assert optimized.cut_short
+    assert only_digests(Path(digits.model.path).parent)
+
+
+def test_a_pass_that_changes_the_signature_is_a_skip(digits, onnx_model, bad):
+    bad("write", content=onnx_model([helper.make_node("Relu", ["x"], ["y"])], [SQUARE[0]], [SQUARE[1]]).SerializeToString())
+    assert reasons(optimize.run(digits.model, Target(), digits.train))["bad"].startswith("the pass changed the signature")
+
+
+def test_a_pass_whose_model_cannot_run_is_a_skip(taken, onnx_model, bad):
     """It loads and has the signature, but no batch comes through."""
     model = taken([helper.make_node("Relu", ["x"], ["y"])], [SQUARE[0]], [SQUARE[1]])
     nodes = [helper.make_node("Gather", ["x", "columns"], ["y"], axis=1)]
     broken = onnx_model(nodes, [SQUARE[0]], [SQUARE[1]], {"columns": np.array([0, 1, 2, 9])}).SerializeToString()
-    monkeypatch.setattr(Int8Dynamic, "requires", lambda *_: "")
-    monkeypatch.setitem(optimize.QUANTIZING, "int8_dynamic", {"int8_dynamic": Bad(writes(broken))})
-    optimized = optimize.run(model, Target(), passes=("int8_dynamic",))
-    assert names(optimized) == ["original"]
-    assert "could not run" in reasons(optimized)["int8_dynamic"]
+    bad("write", content=broken)
+    assert "could not run" in reasons(optimize.run(model, Target()))["bad"]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
-def test_a_full_disk_stops(digits, monkeypatch, number):
-    monkeypatch.setitem(optimize.QUANTIZING, "int8_dynamic", {"int8_dynamic": Bad(raises(OSError(number, "said")))})
+@pytest.mark.parametrize("do", ["full", "quota", "read only"])
+def test_a_full_disk_stops(digits, bad, do):
+    bad(do)
     with pytest.raises(StorageFailed):
         optimize.run(digits.model, Target(), digits.train)
     assert only_digests(Path(digits.model.path).parent)
+
+
+# ---------------------------------------------------------------- the search
+
+
+def test_what_the_judge_does_not_want_is_a_skip_with_its_reason(digits):
+    asked = []
+
+    def judge(variant):
+        asked.append(variant.name)
+        return Opinion("too plain" if variant.name == "graph" else "")
+
+    optimized = optimize.run(digits.model, Target(), digits.train, ("graph", "int8_dynamic"), judge=judge)
+    assert asked == ["graph", "int8_dynamic"]
+    assert names(optimized) == ["original", "int8_dynamic"]
+    assert reasons(optimized) == {"graph": "too plain"}
+
+
+def test_other_ranges_are_tried_only_where_int8_misses_the_accuracy_and_only_until_one_holds_it(digits):
+    def judge(variant):
+        return Opinion("inaccurate", inaccurate=True) if variant.name in missing else Opinion()
+
+    missing = {"int8_static"}
+    optimized = optimize.run(digits.model, Target(), digits.train, ("int8_static",), judge=judge)
+    assert names(optimized) == ["original", "int8_static_per_tensor", "int8_static_percentile"]
+    assert reasons(optimized) == {"int8_static": "inaccurate"}
+
+
+def test_what_was_made_before_is_not_made_again(digits):
+    known, built = {}, []
+
+    def remember(key, build):
+        name = str(sorted(key.items()))
+        if name not in known:
+            built.append(key["step"])
+            known[name] = build()
+        return known[name]
+
+    passes = ("graph", "int8_static")
+    first = optimize.run(digits.model, Target(), digits.train, passes, remember=remember)
+    assert built == ["graph", "int8_static", "int8_static"]
+    again = optimize.run(digits.model, Target(), digits.train, passes, remember=remember)
+    assert again == first
+    assert len(built) == 3
+    optimize.run(digits.model, Target(), replace_rows(digits.train), passes, remember=remember)
+    assert len(built) == 6, "other rows are another key"
+
+
+def replace_rows(data):
+    return Dataset("other", "o" * 64, data.inputs)
+
+
+def test_openvino_is_another_runtime_for_the_same_files(digits):
+    target = Target(precisions=("float32", "bfloat16", "int8"))
+    optimized = optimize.run(digits.model, target, digits.train, ("graph", "int8_static", "openvino"))
+    found = {one.name: one for one in optimized.variants}
+    assert found["openvino"].digest == found["openvino_bf16"].digest == found["graph"].digest
+    assert found["openvino_int8"].digest == found["int8_static"].digest
+    on = {name: (one.on(target).runtime, one.on(target).precision) for name, one in found.items()}
+    assert on["graph"] == on["int8_static"] == ("onnxruntime", "float32")
+    assert on["openvino"] == on["openvino_int8"] == ("openvino", "float32")
+    assert on["openvino_bf16"] == ("openvino", "bfloat16")
+
+
+# ---------------------------------------------------------------- the disk, the terminal, other targets
 
 
 FULL = """
@@ -229,13 +308,13 @@ def test_every_variant_is_announced(digits):
     assert heard == [("optimize", "graph", 0, 2), ("optimize", "int8_dynamic", 1, 2)]
 
 
-def test_variants_are_made_for_the_device_of_the_target(digits):
-    """INT8 as x86 wants it is not for a GPU; that nothing here runs there is a skip of its own."""
-    made = optimize.run(digits.model, Target(device="cuda"), digits.train)
-    reasons = {skip.name: skip.reason for skip in made.skips}
-    assert set(reasons) == {"graph", "int8_dynamic", "int8_static", "int8_static_per_tensor"}
-    assert "cannot use CUDAExecutionProvider here" in reasons.pop("graph")
-    assert set(reasons.values()) == {"it is for cpu, and the target is cuda"}
+def test_variants_are_made_for_a_target_elsewhere_and_tried_out_here(digits):
+    """INT8 as x86 wants it is not for a GPU, and what the GPU wants runs on the CPU, too, if slowly."""
+    made = optimize.run(digits.model, KINDS["jetson-orin"], digits.train, ("graph", "int8_static", "int8_dynamic", "fp16"))
+    assert names(made) == ["original", "graph", "int8_static", "int8_static_per_tensor", "fp16", "int8_static_fp16"]
+    assert {one.chain[-1].options["types"] for one in made.variants[2:4]} == {"s8s8_symmetric"}
+    assert reasons(made) == {"int8_dynamic": "it is for cpu, and the target is cuda"}
+    assert [step.name for step in made.variants[-1].chain] == ["graph", "int8_static", "fp16"]
 
 
 def test_variants_are_tried_on_the_runtime_of_the_target(digits):

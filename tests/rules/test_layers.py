@@ -16,7 +16,21 @@ BOTTOM = ("errors", "records", "machine", "targets", "protocols", "settings", "f
 # Each may import the bottom, the backends and itself; so may the laws of the seams.
 STAGES = ("check", "optimize", "measure", "release", "serve", "watch", "testing")
 # These put stages together.
-TOP = ("workspace", "initialize", "sources", "training", "verification", "search", "ship", "deploy", "cli", "__init__", "__main__")
+TOP = (
+    "workspace",
+    "initialize",
+    "sources",
+    "training",
+    "verification",
+    "search",
+    "tracking",
+    "job",
+    "ship",
+    "deploy",
+    "cli",
+    "__init__",
+    "__main__",
+)
 
 BACKENDS_ONLY = ("onnxruntime", "sklearn", "skl2onnx", "joblib", "torch", "tensorflow", "openvino", "tensorrt")
 

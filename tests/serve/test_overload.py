@@ -429,6 +429,23 @@ def test_overloaded_is_who_would_refuse_one_row_more() -> None:
     queued(work, Slow(seconds=0.02), max_wait_ms=100.0)
 
 
+def test_nobody_is_refused_for_those_who_have_gone() -> None:
+    async def work(queue: Queue) -> None:
+        await queue.known()
+        jobs = [queue.ask() for _ in range(40)]
+        assert queue.batcher.overloaded(V2_REST) is not None
+        for job in jobs:
+            job.cancelled = True
+        await asyncio.sleep(0.011)
+        queue.ask()
+        assert queue.answers[-1] == [], "it waits"
+        await asyncio.sleep(0.1)
+        (last,) = queue.answers[-1]
+        assert isinstance(last[1], np.ndarray)
+
+    queued(work, Slow(seconds=0.02), max_wait_ms=100.0)
+
+
 # ---------------------------------------------------------------- on the wire
 
 

@@ -1,7 +1,7 @@
 """OpenVINO on the CPU: the runner. Needs the extra ``openvino``.
 
-What it computes is what the file says, as far as OpenVINO can: FP32 stays FP32 (left alone, it takes BF16 where the CPU
-has it), but it has no 64-bit arithmetic on a CPU. So ``float64`` at the model's borders is refused when the model is
+What it computes is what the file says, as far as OpenVINO can: FP32 stays FP32 unless ``target.precision`` says that it is to
+be computed in 16 bits; but it has no 64-bit arithmetic on a CPU. So ``float64`` at the model's borders is refused when it is
 loaded, and whole numbers beyond 32 bits when they come; what a model computes in 64 bits inside, it computes in 32 here.
 Nor does it always check free dimensions: weights that they do not fit may give an answer where onnxruntime gives an error.
 """
@@ -37,6 +37,8 @@ DTYPES = {
     "u64": "uint64",
     "boolean": "bool",
 }
+# What float32 is computed in; left alone, OpenVINO takes BF16 where the CPU has it.
+HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 # OpenVINO computes these in 32 bits, and silently drops the others.
 LIMITED = ("int64", "uint64")
 LIMIT = np.iinfo(np.int32)
@@ -60,6 +62,13 @@ class OpenVinoRunner:
                 missing.
         """
         self._threads = target.threads
+        self._precision = target.precision
+        if target.precision not in HINTS:
+            raise Refused(
+                f"OpenVINO does not compute in {target.precision} by a setting",
+                expected=", ".join(HINTS),
+                next="take a file whose graph has that precision",
+            )
         self._most = max(1, len(os.sched_getaffinity(0)) // target.threads)
         self._core, self._model = _read(path)
         self._signature = Signature(
@@ -132,7 +141,7 @@ class OpenVinoRunner:
     def _compile(self, requests: int) -> SimpleQueue[Any]:
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": HINTS[self._precision],
             "NUM_STREAMS": requests,
             "INFERENCE_NUM_THREADS": requests * self._threads,
             # Pinned, the workers of a server would all take the same cores.

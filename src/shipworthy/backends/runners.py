@@ -23,4 +23,10 @@ def load(path: Path, target: Target) -> Runner:
             expected=f"device {' or '.join(RUNTIMES[target.runtime])}",
             next=f"correct target '{target.name}'",
         )
+    if target.precision != "float32" and target.runtime != "openvino":
+        raise Refused(
+            f"runtime {target.runtime} computes in the precision of the graph",
+            found=f"precision {target.precision} for target '{target.name}'",
+            next="take a file whose graph has that precision",
+        )
     return OpenVinoRunner(path, target) if target.runtime == "openvino" else OnnxRuntimeRunner(path, target)

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from shipworthy.backends import sklearn
+from shipworthy.backends import sklearn, tensorflow, tensorflow_file, torch
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.errors import Refused
 from shipworthy.files import draft_folder, file_digest, machine_errors, publish
@@ -21,19 +21,21 @@ OPSETS = range(17, OPSET + 1)
 IR_VERSION = 10
 
 
-def take_in(path: Path, name: str, folder: Path, *, trust: bool = False) -> Model:
+def take_in(path: Path, name: str, folder: Path, *, trust: bool = False, recipe: torch.Recipe = torch.NOTHING) -> Model:
     """Read or convert the trained file; the ONNX lies in ``folder`` afterwards, as ``DIGEST.onnx``.
 
     Args:
-        path: .onnx, or scikit-learn's .joblib or .pkl.
+        path: .onnx, scikit-learn's .joblib or .pkl, PyTorch's .pt2 or .safetensors, Keras' .keras or .h5, or the folder of a
+            SavedModel of TensorFlow.
         name: what releases of the model are called.
         folder: where the ONNX is kept.
         trust: whether formats that execute code when they load may be loaded.
+        recipe: what makes a model of a .safetensors file.
 
     Raises:
         Refused: no such file, an unknown format, no trust where it is needed, or not a model.
     """
-    digest = file_digest(path)
+    digest = tensorflow.digest(path)
     with machine_errors(folder), draft_folder(folder) as draft:
         onnx_file = draft / "model.onnx"
         if path.suffix == ".onnx":
@@ -42,11 +44,20 @@ def take_in(path: Path, name: str, folder: Path, *, trust: bool = False) -> Mode
         elif path.suffix in sklearn.SUFFIXES:
             _ask_trust(path, trust=trust)
             framework, packages = "scikit-learn", sklearn.convert(path, onnx_file, OPSET, IR_VERSION)
+        elif path.suffix in torch.SUFFIXES:
+            _ask_trust(path, trust=trust)
+            framework, packages = "torch", torch.convert(path, onnx_file, OPSET, IR_VERSION, recipe)
+        elif tensorflow.takes(path):
+            framework, packages = "tensorflow", tensorflow.convert(path, onnx_file, OPSET, IR_VERSION, trust=trust)
+        elif path.suffix in torch.PICKLES:
+            raise torch.refuse_pickle(path)
         else:
             raise Refused(
                 f"{path} has a format that is not known",
                 found=path.suffix or "no suffix",
-                expected=f".onnx, or a scikit-learn model ({', '.join(sklearn.SUFFIXES)})",
+                expected=".onnx, or a model of scikit-learn, PyTorch or Keras: "
+                + ", ".join((*sklearn.SUFFIXES, *torch.SUFFIXES, *tensorflow_file.SUFFIXES))
+                + "; or the folder of a SavedModel",
                 next="export the model to ONNX and give that file",
             )
         proto = read_proto(onnx_file, path)
@@ -64,18 +75,25 @@ def take_in(path: Path, name: str, folder: Path, *, trust: bool = False) -> Mode
     )
 
 
-def reference(model: Model, *, trust: bool) -> Callable[[dict[str, Array]], list[Array]] | None:
-    """The trained framework's own predictions, or ``None`` when the model came as ONNX.
+def reference(
+    model: Model, *, trust: bool, recipe: torch.Recipe = torch.NOTHING
+) -> Callable[[dict[str, Array]], list[Array]] | None:
+    """The trained framework's own predictions, or ``None`` when the model came as ONNX; ``recipe`` as for ``take_in``.
 
     Raises:
         Refused: the trained file is not the one the model came from any more, or is not trusted.
     """
-    if model.source.framework != "scikit-learn":
+    if model.source.framework not in {"scikit-learn", "tensorflow", "torch"}:
         return None
     path = Path(model.source.path)
-    _ask_trust(path, trust=trust)
-    if file_digest(path) != model.source.digest:
+    if model.source.framework != "tensorflow":
+        _ask_trust(path, trust=trust)
+    if tensorflow.digest(path) != model.source.digest:
         raise Refused(f"{path} changed while it was checked", next="run the same command again")
+    if model.source.framework == "tensorflow":
+        return lambda inputs: tensorflow.predict(path, inputs, trust=trust)
+    if model.source.framework == "torch":
+        return lambda inputs: torch.predict(path, inputs, recipe)
     return lambda inputs: sklearn.predict(path, inputs)
 
 
@@ -130,10 +148,16 @@ def _signature(onnx_file: Path, origin: Path) -> Signature:
 
 
 def _ask_trust(path: Path, *, trust: bool) -> None:
-    if not trust:
-        raise Refused(
-            f"{path} is a pickle: loading it can execute any code that is in it",
-            found=path.suffix,
-            expected="a file you made yourself, or one whose maker you trust",
-            next="say so with --trust, or trust = true under [model] in shipworthy.toml; an .onnx file executes nothing",
-        )
+    if trust:
+        return
+    what, expected = f"{path} is a pickle: loading it can execute any code that is in it", "a file"
+    if path.suffix == torch.PROGRAM:
+        what = f"{path} can hold pickles: loading it can execute any code that is in them"
+    elif path.suffix == torch.WEIGHTS:
+        what, expected = f"{path} needs code to be a model: the factory under [model] is executed", "code"
+    raise Refused(
+        what,
+        found=path.suffix,
+        expected=f"{expected} you made yourself, or one whose maker you trust",
+        next="say so with --trust, or trust = true under [model] in shipworthy.toml; an .onnx file executes nothing",
+    )

@@ -20,7 +20,7 @@ from shipworthy.errors import Failed, ShipworthyError
 VERBS = {
     "ship": "take a model the whole way: check to a verified, promoted release",
     "check": "find what would break in production",
-    "optimize": "make the smaller and faster variants",
+    "optimize": "find the smaller and faster variants that pass",
     "measure": "measure every variant on this machine, and judge it by the gates",
     "release": "put the best variant that passes into the registry",
     "serve": "answer predictions over HTTP and gRPC",

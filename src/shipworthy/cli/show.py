@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from shipworthy.measure.gate import is_close
+from shipworthy.measure.report import wording
 from shipworthy.measure.report.rows import Table as Field
 from shipworthy.measure.report.rows import field, rows
 from shipworthy.records import Finding, Served, Shipment
@@ -31,6 +33,7 @@ def show(shipment: Shipment, settings: Settings) -> None:
     _model(console, shipment)
     _findings(console, shipment.report.findings)
     _field(console, shipment)
+    _curves(console, shipment)
     _refusals(console, shipment)
     if shipment.served:
         _served(console, shipment.served)
@@ -74,6 +77,26 @@ def _field(console: Console, shipment: Shipment) -> None:
             console.print(f"  {variant.name:<24}{escape(variant.path)}")
 
 
+def _curves(console: Console, shipment: Shipment) -> None:
+    """The latency of a call by its rows: a line for each variant and number of threads."""
+    curves = shipment.measured.curves if shipment.measured else ()
+    batches = sorted({point.rows for curve in curves for point in curve.points})
+    if not batches:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("P50 ms of a call of", no_wrap=True)
+    for batch in batches:
+        table.add_column(f"{batch} row{'s' if batch > 1 else ''}", justify="right", no_wrap=True)
+    for curve in curves:
+        for threads in sorted({point.threads for point in curve.points}):
+            taken = {point.rows: point.latency.median for point in curve.points if point.threads == threads}
+            places = wording.decimals("p50_ms", list(taken.values()))
+            cells = (wording.number(taken[batch], places) if batch in taken else wording.NONE for batch in batches)
+            table.add_row(escape(f"{curve.variant_name}, {threads} thread{'s' if threads > 1 else ''}"), *cells)
+    needed = console.measure(table, options=console.options.update(width=WIDEST)).maximum
+    console.print(table, width=needed, crop=False, no_wrap=True)
+
+
 def _refusals(console: Console, shipment: Shipment) -> None:
     for skip in shipment.optimized.skips if shipment.optimized else ():
         console.print(f"  [yellow]skipped[/] {skip.name}: {escape(skip.reason)}")
@@ -83,6 +106,23 @@ def _refusals(console: Console, shipment: Shipment) -> None:
                 console.print(f"  [yellow]refused[/] {judged.variant_name}: {escape(verdict.reason)}")
     if shipment.choice and shipment.choice.variant:
         console.print(f"  [green]chosen[/]  {escape(shipment.choice.reason)}")
+        for variant in shipment.optimized.variants if shipment.optimized else ():
+            for note in variant.notes:
+                console.print(f"  note    {variant.name}: {escape(note)}")
+        for reason in _close(shipment, shipment.choice.variant_name):
+            console.print(f"  [yellow]close[/]   {escape(reason)}")
+
+
+def _close(shipment: Shipment, name: str | None) -> list[str]:
+    """What a variant has met, or may just so have met."""
+    evidence = (
+        next((one for one in shipment.measured.evidence if one.variant_name == name), None) if shipment.measured else None
+    )
+    judged = next((one for one in shipment.choice.judged if one.variant_name == name), None) if shipment.choice else None
+    if evidence is None or judged is None:
+        return []
+    pairs = ((verdict, evidence.figure(verdict.gate.figure)) for verdict in judged.verdicts)
+    return [verdict.reason for verdict, figure in pairs if figure and is_close(verdict.gate, figure)]
 
 
 def _served(console: Console, served: Served) -> None:

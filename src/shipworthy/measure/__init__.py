@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from shipworthy import machine
+from shipworthy.backends.weights import sparsity_percent
 from shipworthy.data import Dataset, made_up
+from shipworthy.errors import Refused
 from shipworthy.files import draft_folder, machine_errors
-from shipworthy.measure import accuracy, machine, rows, timing
-from shipworthy.measure.gate import choose, gates, judge, verdict
+from shipworthy.measure import accuracy, curves, metrics, own, quality, rows, timing
+from shipworthy.measure.gate import choose, gates, is_close, judge, of_answers, verdict
+from shipworthy.measure.own import named
 from shipworthy.measure.statistics import exact, figure, share
 from shipworthy.measure.timing import Taken
 from shipworthy.protocols import Quiet, Sink
-from shipworthy.records import Evidence, Figure, Measured, Model, Target, Variant
+from shipworthy.records import Evidence, Figure, Measured, Metric, Model, Target, Variant
 from shipworthy.settings import MeasureSettings
 
 TIMED_ROWS = 256
@@ -27,6 +35,7 @@ def run(
     data: Dataset | None = None,
     prediction: str = "",
     sink: Sink | None = None,
+    metric: Metric | None = None,
 ) -> Measured:
     """The evidence of every variant: several fresh processes of each, their repeats taken in turn (A B C, B C A, …).
 
@@ -35,55 +44,89 @@ def run(
         variants: the original first: the others are compared with it.
         target: threads of a call.
         settings: processes, repeats, their length, rows of a batch.
-        data: evaluation rows; without them rows are made up and there is no accuracy.
+        data: evaluation rows; without them rows are made up and only the agreement is taken of the answers.
         prediction: the output compared with the labels; empty: found by shape and dtype.
         sink: told which repeat is running.
+        metric: from ``named``; ``None``: the accuracy.
 
     Raises:
-        Failed: a probe died.
+        Failed: a probe died, or the answers of a variant are no numbers.
         StorageFailed: the disk is full.
-        Refused: labels that no output can be compared with.
+        Refused: labels that no output can be compared with, or a metric of the user's that failed.
     """
-    sink = sink or Quiet()
+    sink, metric = sink or Quiet(), metric or Metric()
     data = data or made_up(model.signature, TIMED_ROWS)
-    output = accuracy.prediction_output(model.signature, prediction).name if data.labels is not None else ""
+    output = _output(model, metric, data, prediction)
     models = Path(model.path).parent
     with machine_errors(models), draft_folder(models) as folder:
         rows.write(folder / "timed.npz", data.take(0, TIMED_ROWS))
         rows.write(folder / "all.npz", data.inputs)
         taken = timing.take(variants, folder, target, settings, sink)
-    hits = {}
-    if data.labels is not None:
-        hits = {name: accuracy.hits(one.outputs, data.labels, output) for name, one in taken.items()}
+        answers = {name: one.outputs for name, one in taken.items()}
+        judged = quality.figures(metric, answers, data, output, folder)
     here, when = machine.describe(), datetime.now(UTC).isoformat(timespec="seconds")
     original = variants[0]
     evidence = [
         Evidence(
             variant=v.digest,
             variant_name=v.name,
-            target=target,
+            target=v.on(target),
             machine=here,
             data=data.digest,
             measured_at=when,
             figures=(
                 *_cost(v, taken[v.name]),
                 *_speed(taken[v.name], taken[original.name], settings),
-                *(_right(hits[v.name], hits[original.name], data.rows, output) if hits else ()),
+                *judged[v.name],
             ),
+            metric=replace(metric, name=own.short(metric.name)),
         )
         for v in variants
     ]
     return Measured(evidence=tuple(evidence))
 
 
+def elsewhere(target: Target, reason: str) -> str:
+    """What is said of a target that is not this machine: no figure stands in for those that only it can give."""
+    return (
+        f"target '{target.name}' is not this machine: {reason}; its latency, throughput, memory and answers are missing, "
+        "and none are made up: run the same command there"
+    )
+
+
+def _output(model: Model, metric: Metric, data: Dataset, prediction: str) -> str:
+    """The output that is compared; where nothing is compared with labels any will do."""
+    if data.labels is not None:
+        metrics.fit(metric, data.labels)
+        return metrics.output(metric, model.signature, prediction).name
+    try:
+        return metrics.output(metric, model.signature, prediction).name
+    except Refused:
+        return model.signature.outputs[0].name
+
+
+@lru_cache(maxsize=256)
+def _compressed_mb(path: str, digest: str) -> float:  # noqa: ARG001  the digest: a file that changed is compressed again
+    packed, whole = zlib.compressobj(6, wbits=31), 0
+    with Path(path).open("rb") as file:
+        while part := file.read(1 << 20):
+            whole += len(packed.compress(part))
+    return (whole + len(packed.flush())) / 1e6
+
+
 def _cost(variant: Variant, taken: Taken) -> list[Figure]:
     least = min(taken.before_mb)
     memory = f"largest resident memory of a fresh process that holds only this; {least:.1f} MB before it was loaded"
-    return [
+    figures = [
         exact("size_mb", "MB", variant.size_mb, "bytes of the file"),
+        exact("compressed_mb", "MB", _compressed_mb(variant.path, variant.digest), "bytes of the file after gzip -6"),
         figure("memory_mb", "MB", [[one] for one in taken.memory_mb], memory),
         figure("load_ms", "ms", [[one] for one in taken.load_ms], "from file to session, once a process"),
     ]
+    if any("prune" in step.name for step in variant.chain):
+        zeros = sparsity_percent(Path(variant.path))
+        figures.append(exact("sparsity_percent", "%", zeros, "zeros among all numbers in the file's weights and constants"))
+    return figures
 
 
 def _speed(taken: Taken, original: Taken, settings: MeasureSettings) -> list[Figure]:
@@ -101,13 +144,18 @@ def _speed(taken: Taken, original: Taken, settings: MeasureSettings) -> list[Fig
     ]
 
 
-def _right(hits: int, hits_original: int, count: int, output: str) -> list[Figure]:
-    counted = f"{hits} of {count} evaluation rows right by output '{output}'"
-    figures = [share("accuracy_percent", hits, count, counted)]
-    if hits_original:
-        kept = 100 * hits / hits_original
-        figures.append(exact("accuracy_kept_percent", "%", kept, f"{hits} rows right, {hits_original} by the original"))
-    return figures
-
-
-__all__ = ["accuracy", "choose", "exact", "gates", "judge", "machine", "run", "share", "verdict"]
+__all__ = [
+    "accuracy",
+    "choose",
+    "curves",
+    "elsewhere",
+    "exact",
+    "gates",
+    "is_close",
+    "judge",
+    "named",
+    "of_answers",
+    "run",
+    "share",
+    "verdict",
+]

@@ -23,6 +23,7 @@ from shipworthy.protocols import Array, Runner
 
 WARM_UP_CALLS = 20
 LEAST_CALLS = 10
+LEAST_BATCHES = 3
 
 
 class Probe:
@@ -30,16 +31,16 @@ class Probe:
 
     def __init__(self) -> None:
         self._runner: Runner
+        self._inputs: dict[str, Array] = {}
         self._rows: list[dict[str, Array]] = []
         self._batch: dict[str, Array] = {}
 
     def load(self, model: str, target: dict[str, Any], rows: str, batch_rows: int) -> dict[str, float]:
         """Load the model and the rows that it is timed with, and warm it up; the answer says what that took."""
-        inputs = read(Path(rows))
+        self._inputs = inputs = read(Path(rows))
         count = len(next(iter(inputs.values())))
         self._rows = [{name: array[i : i + 1] for name, array in inputs.items()} for i in range(count)]
-        picked = np.arange(batch_rows) % count
-        self._batch = {name: array[picked] for name, array in inputs.items()}
+        self._batch = self._of(batch_rows)
         before = _memory("VmRSS")
         start = time.perf_counter()
         self._runner = load(Path(model), records.load(records.Target, target))
@@ -51,14 +52,25 @@ class Probe:
 
     def latency(self, seconds: float) -> dict[str, float]:
         """Calls of one row, one after the other: the median and the 99th percentile, in ms."""
-        run, rows = self._runner.run, self._rows
-        took: list[int] = []
+        return self._timed(self._rows, seconds, LEAST_CALLS)
+
+    def batches(self, rows: int, seconds: float) -> dict[str, float]:
+        """Calls of a batch of ``rows`` rows: as ``latency``."""
+        batch = self._of(rows)
+        self._runner.run(batch)
+        return self._timed([batch], seconds, LEAST_BATCHES)
+
+    def _of(self, rows: int) -> dict[str, Array]:
+        picked = np.arange(rows) % len(self._rows)
+        return {name: array[picked] for name, array in self._inputs.items()}
+
+    def _timed(self, calls: list[dict[str, Array]], seconds: float, least: int) -> dict[str, float]:
+        run, took, now = self._runner.run, list[int](), 0
         end = time.perf_counter_ns() + int(seconds * 1e9)
-        now = 0
-        while now < end or len(took) < LEAST_CALLS:
-            row = rows[len(took) % len(rows)]
+        while now < end or len(took) < least:
+            inputs = calls[len(took) % len(calls)]
             start = time.perf_counter_ns()
-            run(row)
+            run(inputs)
             now = time.perf_counter_ns()
             took.append(now - start)
         p50, p99 = np.percentile(np.asarray(took), [50, 99]) / 1e6

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from shipworthy.records import Figure
 
@@ -48,6 +49,22 @@ def figure(name: str, unit: str, groups: Sequence[Sequence[float]], how: str) ->
 def exact(name: str, unit: str, value: float, how: str) -> Figure:
     """A figure with no spread: counted, or taken once."""
     return Figure(name=name, unit=unit, median=value, low=value, high=value, samples=1, how=how)
+
+
+def interval(name: str, unit: str, value: float, draws: npt.NDArray[np.float64], samples: int, how: str) -> Figure:
+    """A figure of ``samples`` rows with the 95 % interval of a bootstrap over them; no draws: no interval."""
+    edge = (100 - CONFIDENCE_PERCENT) / 2
+    known = draws[np.isfinite(draws)]
+    low, high = np.percentile(known, [edge, 100 - edge]) if known.size else (value, value)
+    return Figure(
+        name=name,
+        unit=unit,
+        median=value,
+        low=min(value, float(low)),
+        high=max(value, float(high)),
+        samples=samples,
+        how=how,
+    )
 
 
 def share(name: str, hits: int, of: int, how: str) -> Figure:

@@ -56,7 +56,7 @@ def take(variants: Sequence[Variant], folder: Path, target: Target, settings: Me
                 loaded = benches[v.name].ask(
                     "load",
                     model=v.path,
-                    target=records.dump(target),
+                    target=records.dump(v.on(target)),
                     rows=str(folder / "timed.npz"),
                     batch_rows=settings.batch_rows,
                 )

@@ -1,24 +1,41 @@
-"""Passes ``int8_dynamic`` and ``int8_static``: 8-bit weights; and 8-bit activations, measured while running or before."""
+"""Passes ``int8_dynamic`` and ``int8_static``: 8-bit weights; and 8-bit activations, measured while running or before.
+
+What INT8 has to look like differs by device (``Target.int8``): a file made for one is slow or refused on another. Each
+is marked with its types, and ``misplaced`` reads the mark.
+"""
 
 from __future__ import annotations
 
-import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import onnx
 from onnx import numpy_helper
 
 from shipworthy.backends.onnxruntime_passes import quantize_dynamic, quantize_static
-from shipworthy.optimize.nodes import nodes
+from shipworthy.errors import Refused
+from shipworthy.optimize import reasons
+from shipworthy.optimize.calibration import Method, Ranges, calibrate
+from shipworthy.optimize.nodes import element_types, name_nodes, nodes, note, notes, outline, read, write
 from shipworthy.protocols import Arrays
-from shipworthy.records import Target
+from shipworthy.records import Int8Types, Target
 
 WEIGHTED = ("Conv", "Gemm", "MatMul")
-# Relu follows a quantized operator for free; alone it gains nothing.
-STATIC = [*WEIGHTED, "Relu"]
-QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"}
+# A convolution that is quantized while it runs is several times slower than in float32.
+MATRICES = ("Gemm", "MatMul")
+# Relu follows a quantized operator for free; sums and poolings between convolutions gain nothing on a CPU.
+# TensorRT fuses Relu by itself, and a sum into the convolution before it.
+CPU_OPERATORS = (*WEIGHTED, "Relu")
+OPERATORS: dict[Int8Types, tuple[str, ...]] = {
+    "u8s8": CPU_OPERATORS,
+    "u8s8_reduced": CPU_OPERATORS,
+    "s8s8": CPU_OPERATORS,
+    "s8s8_symmetric": (*WEIGHTED, "Add"),
+}
+DYNAMIC = "dynamic"
 
 
 @dataclass(frozen=True)
@@ -26,68 +43,168 @@ class Int8Dynamic:
     """Weights are INT8 in the file; the range of an activation is taken from each batch as it comes."""
 
     per_channel: bool = True
+    types: Int8Types = "u8s8"
     name: str = "int8_dynamic"
     devices: tuple[str, ...] = ("cpu",)
 
     @property
     def options(self) -> dict[str, Any]:
         """What shapes the result."""
-        return {"per_channel": self.per_channel, "operators": list(WEIGHTED)}
+        return {"per_channel": self.per_channel, "operators": list(MATRICES), "reduced": self._reduced}
+
+    @property
+    def _reduced(self) -> bool:
+        return self.types == "u8s8_reduced"
 
     def requires(self, model: Path, target: Target, calibration: Arrays | None) -> str:  # noqa: ARG002
-        """Operators with constant weights, not quantized yet."""
-        return _why_not(model)
+        """Operators with weights, not quantized yet; a runtime that quantizes activations while it runs."""
+        if target.int8 == "s8s8_symmetric":
+            return "TensorRT takes no activations that are quantized while the model runs"
+        return _why_not(outline(model), MATRICES)
 
     def apply(self, model: Path, result: Path, calibration: Arrays | None) -> None:  # noqa: ARG002
-        """Quantize the weights of a copy: the quantizer writes scratch beside what it reads."""
-        prepared = result.with_suffix(".prepared.onnx")
-        shutil.copyfile(model, prepared)
-        quantize_dynamic(prepared, result, list(WEIGHTED), per_channel=self.per_channel)
-        prepared.unlink()
+        """Quantize the weights."""
+        with tempfile.TemporaryDirectory(dir=result.parent) as scratch:
+            prepared, quantized = Path(scratch) / "prepared.onnx", Path(scratch) / "quantized.onnx"
+            write(read(model), prepared)
+            quantize_dynamic(prepared, quantized, list(MATRICES), per_channel=self.per_channel, reduced=self._reduced)
+            _finish(quantized, result, DYNAMIC)
 
 
 @dataclass(frozen=True)
 class Int8Static:
-    """Weights and activations are INT8; ranges come from the calibration rows (MinMax), types are those of x86 CPUs."""
+    """Weights and activations are INT8; the ranges of activations come from the calibration rows.
 
+    ``method`` says what of the values seen a range holds: all of them (``minmax``), ``percent`` of them
+    (``percentile``), or what keeps most of the information (``entropy``). ``float_nodes`` names nodes that stay float.
+    ``ranges_file`` has what ``ranges`` gave before (JSON), where the same rows are not to be looked at again.
+    """
+
+    types: Int8Types = "u8s8"
+    method: Method = "minmax"
     per_channel: bool = True
+    percent: float = 99.999
+    float_nodes: tuple[str, ...] = ()
+    ranges_file: str = ""
     name: str = "int8_static"
-    devices: tuple[str, ...] = ("cpu",)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Symmetric types are TensorRT's; the others are a CPU's."""
+        return ("cuda",) if self.types == "s8s8_symmetric" else ("cpu",)
 
     @property
     def options(self) -> dict[str, Any]:
         """What shapes the result."""
         return {
+            "types": self.types,
             "per_channel": self.per_channel,
-            "operators": list(STATIC),
-            "activations": "uint8",
-            "weights": "int8",
-            "calibration": "minmax",
+            "calibration": self.method,
+            "operators": list(OPERATORS[self.types]),
+            **({"percent": self.percent} if self.method == "percentile" else {}),
+            **({"float_nodes": list(self.float_nodes)} if self.float_nodes else {}),
         }
 
-    def requires(self, model: Path, target: Target, calibration: Arrays | None) -> str:  # noqa: ARG002
-        """Operators with constant weights, not quantized yet; and calibration rows."""
+    def requires(self, model: Path, target: Target, calibration: Arrays | None) -> str:
+        """Operators with weights, not quantized yet; calibration rows that fit the model; a target of these types."""
+        if self.types != target.int8:
+            return f"it makes INT8 as {self.types}, and the target takes {target.int8}"
         if calibration is None:
             return "it needs calibration rows: name an .npz file of training rows as calibration under [data]"
-        return _why_not(model)
+        proto = outline(model)
+        return _why_not(proto, WEIGHTED) or reasons.too_old(proto) or reasons.unfit(proto, calibration)
 
     def apply(self, model: Path, result: Path, calibration: Arrays | None) -> None:
         """Calibrate and quantize."""
-        prepared = result.with_suffix(".prepared.onnx")
-        proto = onnx.load_model(model)
-        _flatten_biases(proto)
-        prepared.write_bytes(proto.SerializeToString(deterministic=True))
-        quantize_static(prepared, result, calibration or {}, STATIC, per_channel=self.per_channel)
-        prepared.unlink()
+        known = Path(self.ranges_file).read_bytes() if self.ranges_file else b""
+        self.quantize(
+            model, result, msgspec.json.decode(known, type=Ranges) if known else self.ranges(model, calibration or {})
+        )
+
+    def ranges(self, model: Path, calibration: Arrays) -> Ranges:
+        """The range of every activation that may be quantized, over the calibration rows.
+
+        Raises:
+            Refused: the model cannot be read or loaded, or an activation is not finite.
+            Failed: onnxruntime could not run the rows.
+        """
+        proto = prepared(model)
+        types = element_types(proto)
+        weights = {tensor.name for tensor in proto.graph.initializer}
+        near = [node for node in proto.graph.node if node.op_type in OPERATORS[self.types]]
+        found = {name for node in near for name in [*node.input, *node.output]} - weights
+        names = sorted(name for name in found if types.get(name) == onnx.TensorProto.FLOAT)
+        symmetric = self.types == "s8s8_symmetric"
+        return calibrate(proto, names, calibration, self.method, percent=self.percent, symmetric=symmetric)
+
+    def quantize(self, model: Path, result: Path, ranges: Ranges) -> None:
+        """Write the quantized model; the same ranges serve for any choice of ``float_nodes``.
+
+        Raises:
+            Refused: nothing in the model could be quantized.
+        """
+        with tempfile.TemporaryDirectory(dir=result.parent) as scratch:
+            source, quantized = Path(scratch) / "prepared.onnx", Path(scratch) / "quantized.onnx"
+            proto = prepared(model)
+            write(proto, source)
+            excluded = [*self.float_nodes, *_stay_float(proto)]
+            operators = OPERATORS[self.types]
+            quantize_static(source, quantized, ranges, operators, excluded, self.types, per_channel=self.per_channel)
+            _finish(quantized, result, self.types)
 
 
-def _why_not(model: Path) -> str:
-    kinds = {node.op_type for node in nodes(onnx.load_model(model).graph)}
-    if kinds & QUANTIZED:
-        return "the model is quantized already"
-    if not kinds & set(WEIGHTED):
-        return f"the model has no {', '.join(WEIGHTED)} to quantize"
-    return ""
+def misplaced(model: Path, target: Target) -> str:
+    """Why a quantized model is not for the target; empty when it is, or was not quantized here.
+
+    Raises:
+        Refused: it is not a model.
+    """
+    types = notes(model).get("int8", target.int8)
+    if types == target.int8 or (types == DYNAMIC and target.int8 != "s8s8_symmetric"):
+        return ""
+    return f"its INT8 is {types}, and the target takes {target.int8}: optimize the original for this target"
+
+
+def _why_not(proto: onnx.ModelProto, wanted: tuple[str, ...]) -> str:
+    said = reasons.quantized(proto) or reasons.in_training(proto)
+    if not said and not {node.op_type for node in nodes(proto.graph)} & set(wanted):
+        return f"the model has no {', '.join(wanted)} to quantize"
+    return said
+
+
+def prepared(model: Path) -> onnx.ModelProto:
+    """The model with a name for every node, and biases that the quantizer takes."""
+    proto = read(model)
+    name_nodes(proto)
+    _flatten_biases(proto)
+    return proto
+
+
+def _stay_float(proto: onnx.ModelProto) -> list[str]:
+    """The nodes that are not quantized although their kind is.
+
+    Those that do not compute in float32; and all sums but those of convolutions: one with a constant is a shift of its own
+    scale, and one between matrices carries the large values of a transformer.
+    """
+    graph, types = proto.graph, element_types(proto)
+    convolutional = any(node.op_type == "Conv" for node in graph.node)
+    constants = {tensor.name for tensor in graph.initializer}
+    constants |= {name for node in graph.node if node.op_type == "Constant" for name in node.output}
+    return [
+        node.name
+        for node in graph.node
+        if any(types.get(name) != onnx.TensorProto.FLOAT for name in node.input if name)
+        or (node.op_type == "Add" and not (convolutional and constants.isdisjoint(node.input)))
+    ]
+
+
+def _finish(quantized: Path, result: Path, types: str) -> None:
+    """Mark what the quantizer wrote; refuse it when it is what went in."""
+    proto = read(quantized)
+    if not reasons.quantized(proto):
+        raise Refused("nothing in the model could be quantized", found="no operator with float32 weights and a known range")
+    note(proto, {"int8": types})
+    write(proto, result)
 
 
 def _flatten_biases(proto: onnx.ModelProto) -> None:

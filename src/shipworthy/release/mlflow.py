@@ -258,7 +258,7 @@ def _signature(signature: Signature) -> Any:
 def _evidence(folder: Path, manifest: Bundle) -> Evidence:
     measured = records.decode(Measured, (folder / "evidence.json").read_bytes())
     for evidence in measured.evidence:
-        if evidence.variant == manifest.variant:
+        if evidence.variant_name == manifest.variant_name:
             return evidence
     raise Refused(
         f"the bundle {folder} has no evidence of its own variant",

@@ -29,6 +29,8 @@ LONGEST_INLINE_NS = 20_000_000
 LONGEST_AHEAD_NS = 50_000_000
 # How often those who wait behind long runs are looked through for whose time has passed.
 SWEEP_SECONDS = 0.1
+# How often at most they are looked through because somebody is to be refused.
+CLEAR_NS = 10_000_000
 
 Done = Callable[[dict[str, Array] | None, ShipworthyError | None], int | None]
 Key = tuple[tuple[int, ...], ...]
@@ -129,7 +131,7 @@ class Batcher:
         self._begun: list[int] = []
         self._ahead: deque[int] = deque()
         self._turning = self._sweeping = False
-        self._seen = 0
+        self._seen = self._cleared_ns = 0
         self._threads = plan.threads
         self._pool = ThreadPoolExecutor(plan.threads, "runner") if plan.threads else None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -190,7 +192,10 @@ class Batcher:
         return self._refusal(Order({}, 1, wire=wire)) if self._waiting_rows >= self._easy_rows else None
 
     def _refusal(self, job: Order) -> Unavailable | None:
-        """Why a job may not wait; whoever finds nobody before them may always."""
+        """Why a job may not wait; whoever finds nobody before them may always.
+
+        Nobody is refused for those whose callers have gone: a client that asks and resets would lock all others out.
+        """
         threads = max(1, self._threads)
         if not self._waiting and len(self._begun) < threads:
             return None
@@ -206,6 +211,9 @@ class Batcher:
             outcome, what = LATE, "the answer would come too late"
         else:
             return None
+        if now - self._cleared_ns > CLEAR_NS:
+            self._clear(now)
+            return self._refusal(job)
         self._statistics.turned_away(outcome, job.wire)
         return Unavailable(
             what,
@@ -307,7 +315,12 @@ class Batcher:
     def _sweep(self) -> None:
         """Let go of whose time has passed while all threads are busy."""
         self._sweeping = False
-        now = time.monotonic_ns()
+        self._clear(time.monotonic_ns())
+        self._begin()
+
+    def _clear(self, now: int) -> None:
+        """Let go of whom nobody waits for any more, and of whose time has passed."""
+        self._cleared_ns = now
         left: list[Order] = []
         for job in self._waiting:
             if self._is_over(job, now):
@@ -315,7 +328,6 @@ class Batcher:
             else:
                 left.append(job)
         self._waiting = left
-        self._begin()
 
     def _is_over(self, job: Order, now: int) -> bool:
         """Whether a job is not to be run any more: nobody waits for it, or it is too late."""

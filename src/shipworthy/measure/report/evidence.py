@@ -109,7 +109,7 @@ def machines(shipment: Shipment) -> Markup:
             seen.append(one.machine)
             pairs += _machine(one.machine)
             threads = f"{one.target.threads} thread{'' if one.target.threads == 1 else 's'}"
-            pairs.append(("target", f"{one.target.name}: {one.target.device}, {one.target.runtime}, {threads} a call"))
+            pairs.append(("target", f"{one.target.name}: {one.target.device}, {wording.runs_on(one.target)}, {threads} a call"))
             pairs += [("evaluation data", one.data), ("measured", wording.when(one.measured_at))]
     if shipment.model.source.packages:
         pairs.append(("converted with", _versions(shipment.model.source.packages)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-from shipworthy.measure.report import evidence, palette, plots, rows, wording
+from shipworthy.measure.report import curves, evidence, palette, plots, rows, wording
 from shipworthy.measure.report.markup import Markup, join, tag
 from shipworthy.measure.report.rows import Entry
 from shipworthy.records import Shipment
@@ -29,6 +29,7 @@ def html(shipment: Shipment) -> str:
         _headline(shipment),
         _field(shipment),
         _pictures(shipment),
+        curves.section(shipment),
         evidence.verdicts(shipment),
         evidence.production(shipment),
         evidence.findings(shipment),
@@ -127,10 +128,13 @@ def _tiles(shipment: Shipment) -> Markup:
         before, after = original.value("size_mb"), chosen.value("size_mb")
         if before and after is not None:
             tiles.append(_tile("size", wording.times(after / before), "", _change(original, chosen, "size_mb", "file", "MB")))
-        before, after = original.value("accuracy_percent"), chosen.value("accuracy_percent")
+        by = rows.metric(shipment)
+        before, after = original.value(by.figure), chosen.value(by.figure)
         if before is not None and after is not None:
-            note = _change(original, chosen, "accuracy_percent", "", "%")
-            tiles.append(_tile("accuracy", wording.signed(after - before, 2), "points", note))
+            note = _change(original, chosen, by.figure, "", by.unit)
+            places = wording.decimals(by.figure, [before, after])
+            unit = "points" if by.unit == "%" else by.unit
+            tiles.append(_tile(rows.answers(by), wording.signed(after - before, places), unit, note))
     served = shipment.served
     if served:
         answered = sum(one.answered for one in served.exchanges)
@@ -152,7 +156,7 @@ def _change(original: Entry, chosen: Entry, name: str, words: str, unit: str) ->
     places = wording.decimals(name, [before, after])
     if original is chosen:
         return f"{words} {wording.number(after, places)} {unit}, the original ships".lstrip()
-    return f"{words} {wording.number(before, places)} → {wording.number(after, places)} {unit}".lstrip()
+    return f"{words} {wording.number(before, places)} → {wording.number(after, places)} {unit}".strip()
 
 
 # ---------------------------------------------------------------- the field

@@ -6,14 +6,15 @@ or an empty string where the figures it would show were not taken.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shipworthy.measure.report import palette, rows, wording
+from shipworthy.measure.report import draw, rows, wording
 from shipworthy.measure.report.axes import Axis, Box, covered, padded, place, shortened, text_width
 from shipworthy.measure.report.markup import Markup, join, tag
 from shipworthy.measure.report.rows import Entry
-from shipworthy.records import Figure, Shipment
+from shipworthy.records import Figure, Metric, Shipment
 
 WIDE, MIDDLE, NARROW = 920, 720, 360
 """Widths to draw for: a page, a README, and a telephone."""
@@ -24,25 +25,7 @@ _LINE = 18.0
 _DOT = 5.5
 _TICKS_EVERY = 70.0
 _FAR = 1.5
-_STYLE = """
-.sw text{font:12.5px system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;fill:var(--ink)}
-.sw text{font-variant-numeric:tabular-nums}
-.sw .soft{fill:var(--soft)}
-.sw .bold{font-weight:650;fill:var(--accent)}
-.sw .gate{fill:var(--bad)}
-.sw .halo{paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}
-.sw .card{fill:var(--card)}
-.sw .grid{stroke:var(--line)}
-.sw .axis{stroke:var(--mute)}
-.sw .limit{stroke:var(--bad);stroke-dasharray:5 4}
-.sw .beyond{fill:var(--bad);fill-opacity:.07}
-.sw .whisker{stroke:var(--soft);stroke-width:1.4}
-.sw .tail{stroke:var(--soft);stroke-width:1.2;stroke-dasharray:1 3}
-.sw .leader{stroke:var(--mute);stroke-width:.8}
-.sw .ships{fill:var(--accent);stroke:var(--card);stroke-width:1.5}
-.sw .passed,.sw .unjudged{fill:var(--mute);stroke:var(--card);stroke-width:1.5}
-.sw .refused{fill:var(--card);stroke:var(--bad);stroke-width:1.6}
-"""
+_TO_ONE = {"f1", "auc", "cosine"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +43,15 @@ class _Point:
 
 
 def accuracy_latency(shipment: Shipment, width: int = MIDDLE) -> str:
-    """Accuracy against the P50 latency of one row: a labelled point for each variant, its intervals as whiskers.
+    """The metric against the P50 latency of one row: a labelled point for each variant, its intervals as whiskers.
 
-    The variant that ships stands out, refused ones are hollow. Gates on accuracy and latency are lines, the side that
+    The variant that ships stands out, refused ones are hollow. Gates on metric and latency are lines, the side that
     misses them is tinted; with a gate on P99 that is not far off, a dotted tail leads from each point to its P99.
     """
     points = _points(shipment)
     if not points:
         return Markup()
+    by = rows.metric(shipment)
     frame = Box(52.0, 42.0 if width > NARROW else 78.0, width - 18.0, _HEIGHT[width > NARROW] - 50.0)
     across, up = _axes(shipment, points, frame)
     taken = [_around(point, across, up) for point in points]
@@ -77,13 +61,14 @@ def accuracy_latency(shipment: Shipment, width: int = MIDDLE) -> str:
     labels = _labels(points, (across, up), frame, taken, thin)
     key = _legend(points, frame, beside=width > NARROW)
     told = "; ".join(
-        f"{point.name}: {wording.single('accuracy_percent', point.accuracy.median, '%')} at "
+        f"{point.name}: {wording.single(by.figure, point.accuracy.median, by.unit)} at "
         f"{wording.single('p50_ms', point.latency.median, 'ms')}, {point.entry.verdict}"
         for point in points
     )
-    title = "Accuracy against P50 latency of every variant"
-    body = join(_grid(across, up, frame), gates, marks, labels, key)
-    return _svg(f"accuracy-latency-{width}", title, told, (width, frame.bottom + 50.0), body)
+    words = rows.answers(by)
+    title = f"{words[:1].upper()}{words[1:]} against P50 latency of every variant"
+    body = join(_grid(across, up, frame, by), gates, marks, labels, key)
+    return draw.picture(f"accuracy-latency-{width}", title, told, (width, frame.bottom + 50.0), body)
 
 
 def size_memory(shipment: Shipment, width: int = MIDDLE) -> str:
@@ -109,34 +94,9 @@ def size_memory(shipment: Shipment, width: int = MIDDLE) -> str:
         listed = ", ".join(f"{one} {wording.single(name, value, 'MB')}" for one, value in values if value is not None)
         told.append(f"{wording.label(name)}: {listed}")
     whole = margin * 2 + (height if beside else len(names) * (height + 16.0) - 16.0)
-    return _svg(f"size-memory-{width}", "Size and memory of every variant", "; ".join(told), (width, whole), join(*panels))
-
-
-def _svg(key: str, title: str, told: str, size: tuple[float, float], body: Markup) -> Markup:
-    width, height = size
-    return tag(
-        "svg",
-        tag("title", title, id=f"{key}-title"),
-        tag("desc", told, id=f"{key}-desc"),
-        tag("style", Markup(palette.variables(".sw") + _STYLE)),
-        tag("rect", class_="card", width=width, height=height, rx=10.0),
-        body,
-        xmlns="http://www.w3.org/2000/svg",
-        class_="sw",
-        viewBox=f"0 0 {width:g} {height:g}",
-        width=width,
-        height=height,
-        role="img",
-        aria_labelledby=f"{key}-title {key}-desc",
+    return draw.picture(
+        f"size-memory-{width}", "Size and memory of every variant", "; ".join(told), (width, whole), join(*panels)
     )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, class_: str) -> Markup:
-    return tag("line", x1=x1, y1=y1, x2=x2, y2=y2, class_=class_)
-
-
-def _text(text: str, x: float, y: float, class_: str = "soft", anchor: str | None = None) -> Markup:
-    return tag("text", text, x=x, y=y, class_=class_, text_anchor=anchor)
 
 
 # ---------------------------------------------------------------- accuracy against latency
@@ -147,8 +107,8 @@ def _points(shipment: Shipment) -> list[_Point]:
     gate, entries, found = rows.binding_gate(shipment, "p99_ms"), rows.field(shipment), []
     tails = gate is not None and gate.limit <= _FAR * max((entry.value("p99_ms") or 0.0 for entry in entries), default=0.0)
     for entry in entries:
-        latency, accuracy = entry.figure("p50_ms"), entry.figure("accuracy_percent")
-        if latency and accuracy:
+        latency, accuracy = entry.figure("p50_ms"), entry.quality
+        if latency and accuracy and accuracy.low >= 0:
             found.append(_Point(entry, latency, accuracy, entry.value("p99_ms") if tails else None))
     return sorted(found, key=lambda point: point.entry.state == "ships")
 
@@ -158,9 +118,10 @@ def _axes(shipment: Shipment, points: Sequence[_Point], frame: Box) -> tuple[Axi
     times = [value for p in points for value in (p.latency.low, p.latency.median, p.latency.high, p.tail) if value is not None]
     shares = [value for p in points for value in (p.accuracy.low, p.accuracy.median, p.accuracy.high)]
     times += _near([limit for limit, _ in _time_limits(shipment)], times, max(times))
-    shares += _near([limit for limit, _ in _share_limits(shipment, points)], shares, 1.0)
+    least = 1.0 if rows.metric(shipment).unit == "%" else 0.02 * max(shares)
+    shares += _near([limit for limit, _ in _share_limits(shipment, points)], shares, least)
     across = Axis(*padded(times, 0.3 * max(times)), frame.left, frame.right)
-    up = Axis(*padded(shares, 1.0), frame.bottom, frame.top)
+    up = Axis(*padded(shares, least), frame.bottom, frame.top)
     return across, up
 
 
@@ -176,16 +137,17 @@ def _time_limits(shipment: Shipment) -> list[tuple[float, str]]:
 
 
 def _share_limits(shipment: Shipment, points: Sequence[_Point]) -> list[tuple[float, str]]:
-    """The limit on accuracy that binds: the gate itself, or the share of the original's that must be kept."""
-    limits = []
-    gate = rows.binding_gate(shipment, "accuracy_percent")
+    """The limit on the metric that binds: the gate itself, or the share of the original's that must be kept."""
+    limits, by = [], rows.metric(shipment)
+    gate = rows.binding_gate(shipment, by.figure)
     if gate:
-        limits.append((gate.limit, f"gate: accuracy {wording.limit(gate)}"))
-    kept = rows.binding_gate(shipment, "accuracy_kept_percent")
+        limits.append((gate.limit, f"gate: {rows.answers(by)} {wording.limit(gate)}"))
+    kept = rows.binding_gate(shipment, by.kept)
     original = next((p for p in points if p.name == rows.field(shipment)[0].name), None)
-    if kept and original:
-        limits.append((kept.limit * original.accuracy.median / 100.0, f"gate: accuracy kept {wording.limit(kept)}"))
-    return sorted(limits)[-1:]
+    if kept and original and kept.limit > 0:
+        share = kept.limit / 100.0 if by.more else 100.0 / kept.limit
+        limits.append((share * original.accuracy.median, f"gate: {rows.answers(by)} kept {wording.limit(kept)}"))
+    return sorted(limits, reverse=not by.more)[-1:]
 
 
 def _gates(shipment: Shipment, points: Sequence[_Point], axes: tuple[Axis, Axis], taken: list[Box], thin: list[Box]) -> Markup:
@@ -200,8 +162,9 @@ def _gates(shipment: Shipment, points: Sequence[_Point], axes: tuple[Axis, Axis]
     for limit, text in _share_limits(shipment, points):
         y, arrow = up.at(limit), _off(up, limit, "↓", "↑")
         if not arrow:
-            zones.append(tag("rect", x=left, y=y, width=right - left, height=bottom - y, class_="beyond"))
-            lines.append(_line(left, y, right, y, "limit"))
+            start, end = (y, bottom) if rows.metric(shipment).more else (top, y)
+            zones.append(tag("rect", x=left, y=start, width=right - left, height=end - start, class_="beyond"))
+            lines.append(draw.line(left, y, right, y, "limit"))
         below, above = max(y, top) + 3.0, min(y, bottom) - 19.0
         words.append((text + arrow, [(share, height) for height in (below, above) for share in (1.0, 0.0, 0.5)]))
         thin.append(Box(left, y - 1.0, right, y + 1.0))
@@ -209,7 +172,7 @@ def _gates(shipment: Shipment, points: Sequence[_Point], axes: tuple[Axis, Axis]
         x, arrow = across.at(limit), _off(across, limit, "←", "→")
         if not arrow:
             zones.append(tag("rect", x=x, y=top, width=right - x, height=bottom - top, class_="beyond"))
-            lines.append(_line(x, top, x, bottom, "limit"))
+            lines.append(draw.line(x, top, x, bottom, "limit"))
         beside = [
             (side, height)
             for height in (top + 3.0, top + 20.0, bottom - 19.0, bottom - 36.0)
@@ -224,7 +187,7 @@ def _gates(shipment: Shipment, points: Sequence[_Point], axes: tuple[Axis, Axis]
         tall = ((x, min(max(y, top + 2.0), bottom - 18.0)) for x, y in lefts)
         box = min((Box(x, y, x + wide, y + 16.0) for x, y in tall), key=lambda one: covered(one, [*taken, *thin]))
         taken.append(box)
-        drawn.append(_text(text, (box.left + box.right) / 2, box.bottom - 4.0, "gate halo", "middle"))
+        drawn.append(draw.text(text, (box.left + box.right) / 2, box.bottom - 4.0, "gate halo", "middle"))
     return join(*zones, *lines, *drawn)
 
 
@@ -240,18 +203,23 @@ def _sides(x: float, text: str, across: Axis) -> list[float]:
     return [min(max((start - across.start) / room, 0.0), 1.0) for start in (x - wide, x + 4.0)]
 
 
-def _grid(across: Axis, up: Axis, frame: Box) -> Markup:
+def _grid(across: Axis, up: Axis, frame: Box, by: Metric) -> Markup:
     """Lines at round values, their numbers, and the names of the axes."""
     drawn = []
     for x, words in across.ticks(max(int((frame.right - frame.left) / _TICKS_EVERY), 2)):
         middle = min(x, frame.right + 16.0 - text_width(words, _TEXT) / 2)
-        drawn += [_line(x, frame.top, x, frame.bottom, "grid"), _text(words, middle, frame.bottom + _LINE, anchor="middle")]
-    for y, words in up.ticks(6, ceiling=100.0):
-        drawn += [_line(frame.left, y, frame.right, y, "grid"), _text(words, frame.left - 8.0, y + 4.0, anchor="end")]
+        drawn += [
+            draw.line(x, frame.top, x, frame.bottom, "grid"),
+            draw.text(words, middle, frame.bottom + _LINE, anchor="middle"),
+        ]
+    for y, words in up.ticks(6, ceiling=100.0 if by.unit == "%" else 1.0 if by.figure in _TO_ONE else math.inf):
+        drawn += [draw.line(frame.left, y, frame.right, y, "grid"), draw.text(words, frame.left - 8.0, y + 4.0, anchor="end")]
     drawn += [
-        _line(frame.left, frame.bottom, frame.right, frame.bottom, "axis"),
-        _text("P50 latency of one row, ms  (← faster)", (frame.left + frame.right) / 2, frame.bottom + 40.0, anchor="middle"),
-        _text("accuracy, %", 14.0, frame.top - 10.0),
+        draw.line(frame.left, frame.bottom, frame.right, frame.bottom, "axis"),
+        draw.text(
+            "P50 latency of one row, ms  (← faster)", (frame.left + frame.right) / 2, frame.bottom + 40.0, anchor="middle"
+        ),
+        draw.text(wording.with_unit(rows.answers(by), by.unit), 14.0, frame.top - 10.0),
     ]
     return join(*drawn)
 
@@ -261,10 +229,10 @@ def _mark(point: _Point, across: Axis, up: Axis) -> Markup:
     drawn = []
     if point.tail is not None:
         end = across.at(point.tail)
-        drawn += [_line(x, y, end, y, "tail"), _line(end, y - 5.0, end, y + 5.0, "whisker")]
+        drawn += [draw.line(x, y, end, y, "tail"), draw.line(end, y - 5.0, end, y + 5.0, "whisker")]
     drawn += [
-        _line(across.at(point.latency.low), y, across.at(point.latency.high), y, "whisker"),
-        _line(x, up.at(point.accuracy.low), x, up.at(point.accuracy.high), "whisker"),
+        draw.line(across.at(point.latency.low), y, across.at(point.latency.high), y, "whisker"),
+        draw.line(x, up.at(point.accuracy.low), x, up.at(point.accuracy.high), "whisker"),
         _dot(point.entry.state, x, y),
     ]
     return join(*drawn)
@@ -305,9 +273,9 @@ def _labels(points: Sequence[_Point], axes: tuple[Axis, Axis], frame: Box, taken
         taken.append(box)
         near = box.nearest(x, y)
         if max(abs(near[0] - x), abs(near[1] - y)) > 12.0:  # noqa: PLR2004 - farther than the nearest ring of places
-            drawn.append(_line(x, y, *near, "leader"))
+            drawn.append(draw.line(x, y, *near, "leader"))
         words = "bold halo" if chosen else "halo"
-        drawn.append(_text(name, (box.left + box.right) / 2, box.bottom - 3.5, words, "middle"))
+        drawn.append(draw.text(name, (box.left + box.right) / 2, box.bottom - 3.5, words, "middle"))
     return join(*drawn)
 
 
@@ -328,8 +296,8 @@ def _legend(points: Sequence[_Point], frame: Box, *, beside: bool) -> Markup:
         if kind in wording.STATES:
             drawn.append(_dot(kind, x, y - 4.0))
         else:
-            drawn.append(_line(x - 7.0, y - 4.0, x + 7.0, y - 4.0, kind))
-        drawn.append(_text(words, x + 11.0, y))
+            drawn.append(draw.line(x - 7.0, y - 4.0, x + 7.0, y - 4.0, kind))
+        drawn.append(draw.text(words, x + 11.0, y))
         x += room
     return join(*drawn)
 
@@ -349,20 +317,20 @@ def _panel(shipment: Shipment, entries: Sequence[Entry], name: str, area: Box, *
     most = max(most, gate.limit if gate and shown else 0.0, 1e-6)
     scale = Axis(0.0, min(most, 1e300), area.left, max(area.right - room, area.left + 10.0))
     title = f"{wording.label(name)}, MB"
-    drawn = [_text(title, area.left, area.top + 12.0)]
+    drawn = [draw.text(title, area.left, area.top + 12.0)]
     if gate:
-        drawn.append(_text(f"gate {wording.limit(gate)}", area.right, area.top + 12.0, "gate", "end"))
+        drawn.append(draw.text(f"gate {wording.limit(gate)}", area.right, area.top + 12.0, "gate", "end"))
     base = area.top + 28.0
     if gate and shown:
-        drawn.append(_line(scale.at(gate.limit), base - 4.0, scale.at(gate.limit), area.bottom, "limit"))
+        drawn.append(draw.line(scale.at(gate.limit), base - 4.0, scale.at(gate.limit), area.bottom, "limit"))
     for n, (entry, value) in enumerate(zip(entries, values, strict=True)):
         y = base + n * 27.0
         if names_room:
             words = shortened(entry.name, _TEXT, names_room - 8.0)
             class_ = "bold" if entry.state == "ships" else "plain"
-            drawn.append(_text(words, area.left - 8.0, y + 15.0, class_, "end"))
+            drawn.append(draw.text(words, area.left - 8.0, y + 15.0, class_, "end"))
         drawn += _bar(entry, name, value, scale, y, wording.number(value, places) if value is not None else wording.NONE)
-    drawn.append(_line(area.left, base - 2.0, area.left, area.bottom, "axis"))
+    drawn.append(draw.line(area.left, base - 2.0, area.left, area.bottom, "axis"))
     return join(*drawn)
 
 
@@ -371,7 +339,7 @@ def _bar(entry: Entry, name: str, value: float | None, scale: Axis, y: float, wo
     figure = entry.figure(name)
     drawn = [tag("rect", x=scale.start, y=y, width=end - scale.start, height=20.0, rx=2.0, class_=entry.state)]
     if figure and figure.high > figure.low:
-        drawn.append(_line(scale.at(figure.low), y + 10.0, scale.at(figure.high), y + 10.0, "whisker"))
+        drawn.append(draw.line(scale.at(figure.low), y + 10.0, scale.at(figure.high), y + 10.0, "whisker"))
         end = max(end, scale.at(figure.high))
-    drawn.append(_text(words, end + 6.0, y + 14.5, "bold halo" if entry.state == "ships" else "halo"))
+    drawn.append(draw.text(words, end + 6.0, y + 14.5, "bold halo" if entry.state == "ships" else "halo"))
     return drawn

@@ -9,7 +9,7 @@ from typing import Literal
 
 from shipworthy.measure.report import wording
 from shipworthy.measure.report.wording import NONE, STATES, State
-from shipworthy.records import Evidence, Figure, Gate, Judged, Shipment, Variant
+from shipworthy.records import Evidence, Figure, Gate, Judged, Metric, Shipment, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,11 @@ class Entry:
         if figure:
             return figure.median
         return self.variant.size_mb if self.variant and name == "size_mb" else None
+
+    @property
+    def quality(self) -> Figure | None:
+        """The figure of the metric, as ``figure`` has it."""
+        return self.figure(self.evidence.metric.figure) if self.evidence else None
 
     @property
     def speed_up(self) -> float | None:
@@ -100,12 +105,31 @@ def field(shipment: Shipment) -> tuple[Entry, ...]:
     )
 
 
+def metric(shipment: Shipment) -> Metric:
+    """What the answers were judged by."""
+    return shipment.measured.evidence[0].metric if shipment.measured and shipment.measured.evidence else Metric()
+
+
+def answers(by: Metric) -> str:
+    """The metric in a reader's words; of the user's own, its name."""
+    return by.name if by.figure == "metric" else wording.label(by.figure)
+
+
 def rows(shipment: Shipment) -> Table:
-    """The table of the field; a figure that was taken of no variant has no column."""
+    """The table of the field; a figure that was taken of no variant has no column.
+
+    What runs a variant stands there where it is not the same, in the same precision, for all.
+    """
     entries = field(shipment)
     columns: list[Column] = [Column("variant", "", "left")]
     cells: list[list[str]] = [[entry.name for entry in entries]]
-    for column, name, value in _COLUMNS:
+    runs = ["" if one.evidence is None else wording.runs_on(one.evidence.target) for one in entries]
+    if len(set(filter(None, runs))) > 1:
+        columns.append(Column("runs on", "", "left"))
+        cells.append([one or NONE for one in runs])
+    by = metric(shipment)
+    quality = Column(answers(by), by.unit, "right")
+    for column, name, value in (*_COLUMNS, (quality, by.figure, _taken(by.figure))):
         values = [value(entry) for entry in entries]
         known = [number for number in values if number is not None]
         if known:
@@ -138,11 +162,11 @@ def _taken(name: str) -> Callable[[Entry], float | None]:
 
 
 _COLUMNS: tuple[tuple[Column, str, Callable[[Entry], float | None]], ...] = (
-    (Column("size", "MB", "right"), "size_mb", _taken("size_mb")),
     (Column("memory", "MB", "right"), "memory_mb", _taken("memory_mb")),
     (Column("P50", "ms", "right"), "p50_ms", _taken("p50_ms")),
     (Column("P99", "ms", "right"), "p99_ms", _taken("p99_ms")),
     (Column("rows/s", "", "right"), "throughput_rps", _taken("throughput_rps")),
     (Column("speed-up", "", "right"), "", lambda entry: entry.speed_up),
-    (Column("accuracy", "%", "right"), "accuracy_percent", _taken("accuracy_percent")),
+    (Column("size", "MB", "right"), "size_mb", _taken("size_mb")),
+    (Column("gzip", "MB", "right"), "compressed_mb", _taken("compressed_mb")),
 )

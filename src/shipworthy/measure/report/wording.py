@@ -6,7 +6,7 @@ import math
 import re
 from typing import Literal
 
-from shipworthy.records import Figure, Gate
+from shipworthy.records import Figure, Gate, Target
 
 NONE = "\u2013"
 """What stands where nothing was measured."""
@@ -18,6 +18,8 @@ STATES: dict[State, str] = {"ships": "ships", "passed": "passed", "refused": "re
 
 LABELS = {
     "size_mb": "file size",
+    "compressed_mb": "compressed size",
+    "sparsity_percent": "zeros in the weights",
     "memory_mb": "memory",
     "load_ms": "load time",
     "p50_ms": "P50 latency",
@@ -25,26 +27,35 @@ LABELS = {
     "throughput_rps": "throughput",
     "accuracy_percent": "accuracy",
     "accuracy_kept_percent": "accuracy kept",
+    "agreement_percent": "agreement",
+    "f1": "F1",
+    "auc": "AUC",
+    "rmse": "RMSE",
+    "mae": "MAE",
     "latency_ratio": "relative latency",
     "availability_percent": "availability",
 }
 """Figures in a reader's words."""
 
-_DECIMALS = {"accuracy_percent": 2, "accuracy_kept_percent": 2, "availability_percent": 2, "latency_ratio": 3}
+_DECIMALS = {"latency_ratio": 3, "f1": 4, "auc": 4, "cosine": 4}
+_DECIMALS_OF_PERCENT = 2
 _MINUS, _TIMES = "\u2212", "\u00d7"
 _TINY, _HUGE = 1e-4, 1e7
 _MOST_DECIMALS = 4
 
 
 def label(name: str) -> str:
-    """A figure's name in a reader's words; an unknown one as it is."""
-    return LABELS.get(name, name)
+    """A figure's name in a reader's words; an unknown one as it is, but for its unit."""
+    if name in LABELS:
+        return LABELS[name]
+    of, kept, _ = name.partition("_kept_percent")
+    return f"{label(of)} kept" if kept and of else name.removesuffix("_percent")
 
 
 def decimals(name: str, values: list[float]) -> int:
     """How many decimals the values of one figure need so that the smallest keeps three digits; 0 to 4."""
-    if name in _DECIMALS:
-        return _DECIMALS[name]
+    if name in _DECIMALS or name.endswith("_percent"):
+        return _DECIMALS.get(name, _DECIMALS_OF_PERCENT)
     sizes = [abs(value) for value in values if math.isfinite(value) and abs(value) >= _TINY]
     return min(max(2 - math.floor(math.log10(min(sizes))), 0), _MOST_DECIMALS) if sizes else 0
 
@@ -76,6 +87,11 @@ def quantity(text: str, unit: str) -> str:
     return f"{text}{_TIMES}" if unit == "x" else f"{text} {unit}".rstrip()
 
 
+def with_unit(words: str, unit: str) -> str:
+    """What an axis or a column holds, and its unit if it has one."""
+    return f"{words}, {unit}" if unit else words
+
+
 def single(name: str, value: float, unit: str) -> str:
     """One value of a figure by itself, with its unit."""
     return quantity(number(value, decimals(name, [value])), unit)
@@ -89,7 +105,13 @@ def interval(figure: Figure, places: int) -> str:
 
 def limit(gate: Gate) -> str:
     """A gate's limit, as ``≥ 97 %``."""
-    return f"{'≥' if gate.at_least else '≤'} {quantity(f'{gate.limit:g}', gate.unit)}"
+    strict = ", strict" if gate.strict else ""
+    return f"{'≥' if gate.at_least else '≤'} {quantity(f'{gate.limit:g}', gate.unit)}{strict}"
+
+
+def runs_on(target: Target) -> str:
+    """What runs a variant, and in which precision where that is not float32's own."""
+    return target.runtime if target.precision == "float32" else f"{target.runtime} {target.precision}"
 
 
 def short(digest: str) -> str:

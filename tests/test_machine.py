@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shipworthy.measure import machine
+from shipworthy import machine
 
 
 def test_this_machine():
@@ -53,3 +53,32 @@ def test_instruction_sets_are_read_from_the_kernel(monkeypatch, text, cpu, isa):
     here = machine.describe()
     assert here.isa == isa
     assert here.cpu == (cpu or platform.processor() or platform.machine())
+
+
+H100 = "Model: \t\t NVIDIA H100 80GB HBM3\nIRQ:   \t\t 85\nGPU UUID: \t GPU-1\n"
+
+
+@pytest.mark.parametrize(
+    ("drivers", "board", "gpus"),
+    [
+        ({}, None, ()),
+        (
+            {"0000:01:00.0": H100, "0000:02:00.0": H100.replace("H100", "A100")},
+            None,
+            ("NVIDIA H100 80GB HBM3", "NVIDIA A100 80GB HBM3"),
+        ),
+        ({"0000:01:00.0": "IRQ: 85\n"}, None, ()),
+        ({}, "NVIDIA Jetson AGX Orin Developer Kit\0", ("NVIDIA Jetson AGX Orin Developer Kit",)),
+        ({}, "Raspberry Pi 5\0", ()),
+    ],
+    ids=["none", "two", "no model", "jetson", "another board"],
+)
+def test_gpus_are_those_that_the_kernel_tells_of(tmp_path, monkeypatch, drivers, board, gpus):
+    for name, text in drivers.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "information").write_text(text)
+    monkeypatch.setattr(machine, "GPUS", tmp_path)
+    monkeypatch.setattr(machine, "BOARD", tmp_path / "model")
+    if board:
+        (tmp_path / "model").write_text(board)
+    assert machine.describe().gpus == gpus

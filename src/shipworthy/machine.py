@@ -14,6 +14,7 @@ TELLING = (
     "avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
     "asimd", "asimddp", "i8mm", "bf16", "sve",
 )  # fmt: skip
+GPUS, BOARD = Path("/proc/driver/nvidia/gpus"), Path("/proc/device-tree/model")
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino", "onnx", "numpy", "shipworthy")
 
 
@@ -29,6 +30,7 @@ def describe() -> Machine:
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
         packages={name: version for name in PACKAGES if (version := _version(name))},
+        gpus=_gpus(),
     )
 
 
@@ -40,9 +42,23 @@ def _version(package: str) -> str:
 
 
 def _cpuinfo() -> dict[str, str]:
+    return _pairs(_text(Path("/proc/cpuinfo")).split("\n\n")[0])
+
+
+def _gpus() -> tuple[str, ...]:
+    """NVIDIA's GPUs as its driver shows them; a Jetson's has no entry there, and the board tells of it."""
+    found = [_pairs(_text(one)).get("Model", "") for one in sorted(GPUS.glob("*/information"))]
+    board = _text(BOARD).rstrip("\0")
+    return (*filter(None, found), *([board] if "Jetson" in board else []))
+
+
+def _text(path: Path) -> str:
     try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError:
-        return {}
-    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
+        return ""
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = (line.partition(":") for line in text.splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}

@@ -1,0 +1,157 @@
+"""Models of Keras (.keras, .h5) and TensorFlow (SavedModel): conversion to ONNX, and the model's own predictions.
+
+Everything happens in a process of its own (``tensorflow_child``): TensorFlow takes seconds to import and 600 MB. What
+executes code when it loads is asked trust for, from what stands in the file (``tensorflow_file``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shipworthy.backends import errand, tensorflow_file
+from shipworthy.backends.tensorflow_file import SUFFIXES
+from shipworthy.errors import Refused
+from shipworthy.files import file_digest
+from shipworthy.protocols import Array, Arrays
+from shipworthy.records import Model
+from shipworthy.settings import Settings
+
+PACKAGES = ("tensorflow", "tf2onnx")
+# tf2onnx has no later ones.
+OPSET = 18
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A trained model of Keras 2 that can go on training; the pass that changes its weights holds one.
+
+    ``original`` is the digest of its ONNX. ``fine_tune`` is ``FILE.py:FUNCTION``; its function takes the model and a number
+    of steps, trains the model in place and yields after every step. ``code`` is the digest of that file.
+    """
+
+    path: Path
+    original: str
+    fine_tune: str
+    steps: int
+    code: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What of it shapes a result, without places on this machine."""
+        return {"fine_tune": Path(self.fine_tune).name, "steps": self.steps, "code": self.code}
+
+
+def tuning(settings: Settings, model: Model) -> Tuning | None:
+    """How the model goes on training; ``None`` where it cannot: no ``fine_tune``, no trust, or not a file of Keras 2.
+
+    Raises:
+        Refused: ``fine_tune`` is not ``FILE.py:FUNCTION``, or a file is gone.
+    """
+    path, wanted = Path(model.source.path), settings.optimize
+    if not wanted.fine_tune or not settings.model.trust or path.suffix not in SUFFIXES:
+        return None
+    if tensorflow_file.kind(path) != "tf_keras":
+        return None
+    file, _, function = wanted.fine_tune.rpartition(":")
+    if not file.endswith(".py") or not function.isidentifier():
+        raise Refused(f"'{wanted.fine_tune}' names no function", expected="FILE.py:FUNCTION, as train.py:fine_tune")
+    code = (Path(settings.folder) / file).absolute()
+    return Tuning(path.absolute(), model.digest, f"{code}:{function}", wanted.fine_tune_steps, file_digest(code))
+
+
+def takes(path: Path) -> bool:
+    """Whether it is for this file to say what the path is: a suffix of Keras, or a folder."""
+    return path.suffix in SUFFIXES or path.is_dir()
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of the file's bytes; of a folder, of the names and digests of all files in it. 64 hexadecimal digits.
+
+    Raises:
+        Refused: there is no such file, one cannot be read, or the folder is no SavedModel.
+    """
+    if not path.is_dir():
+        return file_digest(path)
+    tensorflow_file.kind(path)
+    files = sorted((one.relative_to(path).as_posix(), one) for one in path.rglob("*") if one.is_file())
+    return hashlib.sha256("\n".join(f"{file_digest(one)} {name}" for name, one in files).encode()).hexdigest()
+
+
+def convert(path: Path, result: Path, opset: int, ir_version: int, *, trust: bool) -> dict[str, str]:
+    """Write the model in ``path`` as ONNX to ``result``; inputs and outputs have the names of its SavedModel signature.
+
+    The first dimension of a Keras model's inputs is free; a SavedModel keeps its shapes. The operator set is at most 18.
+
+    Returns:
+        What converted it: package to version.
+
+    Raises:
+        Refused: the extra is missing, it is not such a model, loading it needs trust, or it has no ONNX form.
+        Failed: the process of TensorFlow died or took too long.
+    """
+    job = {"deed": "convert", "result": str(result), "opset": min(opset, OPSET), "ir_version": ir_version}
+    with tempfile.TemporaryDirectory() as folder:
+        answer = _run(Path(folder), job, path, trust=trust)
+    return dict(answer["packages"])
+
+
+def predict(path: Path, inputs: Arrays, *, trust: bool) -> list[Array]:
+    """What the trained model itself answers, in the order of the converted model's outputs.
+
+    Args:
+        path: the trained file or folder.
+        inputs: one array an input of the converted model, rows along the first axis.
+        trust: as for ``convert``.
+
+    Raises:
+        Refused: as ``convert``, or the model does not take the rows.
+        Failed: as ``convert``.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(Path(folder) / errand.INPUTS, **inputs)  # type: ignore[arg-type]  # its stubs know only the flag beside the arrays
+        _run(Path(folder), {"deed": "predict"}, path, trust=trust)
+        with np.load(Path(folder) / errand.OUTPUTS, allow_pickle=False) as arrays:
+            return [arrays[name] for name in sorted(arrays.files, key=int)]
+
+
+def missing() -> Refused | None:
+    """The error when the extra is not installed; looks without importing anything."""
+    absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if not absent:
+        return None
+    return Refused(
+        "models of Keras and TensorFlow need an extra that is not installed",
+        found=f"no module '{absent[0]}'",
+        next="pip install 'shipworthy[tensorflow]'",
+    )
+
+
+def _run(folder: Path, job: dict[str, Any], path: Path, *, trust: bool) -> dict[str, Any]:
+    kind = tensorflow_file.kind(path)
+    if not trust and (reason := tensorflow_file.executes(path)):
+        raise Refused(
+            f"loading {path} can execute any code that is in it",
+            found=reason,
+            expected="a model you made yourself, or one whose maker you trust",
+            next="say so with --trust, or trust = true under [model] in shipworthy.toml; an .onnx file executes nothing",
+        )
+    if lacking := missing():
+        raise lacking
+    home = folder / "home"
+    home.mkdir()
+    # Keras reads settings of the user's, its backend among them, from its folder; a GPU would round in another way.
+    environment = {
+        "KERAS_BACKEND": "tensorflow",
+        "KERAS_HOME": str(home),
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    child = errand.Errand("shipworthy.backends.tensorflow_child", "TensorFlow", environment)
+    return errand.send(child, folder, job | {"path": str(path.absolute()), "kind": kind, "trust": trust})

@@ -1,0 +1,102 @@
+"""What the terminal says of a measurement: curves, and gates that were only just met."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from shipworthy import measure
+from shipworthy.cli.show import show
+from shipworthy.records import (
+    Curve,
+    Evidence,
+    Figure,
+    Machine,
+    Measured,
+    Model,
+    Optimized,
+    Point,
+    Report,
+    Shipment,
+    Signature,
+    Source,
+    Target,
+    Variant,
+)
+from shipworthy.settings import GateSettings, for_model
+
+MACHINE = Machine(cpu="", isa=(), cores=2, memory_mb=1, system="", python="", packages={})
+
+
+def figure(name, median, low=None, high=None):
+    ends = {"low": median if low is None else low, "high": median if high is None else high}
+    return Figure(name=name, unit="", median=median, samples=400, how="", **ends)
+
+
+def shipment(accuracy, *, curves=()):
+    """One variant, the original, that ships; its accuracy as (median, low, high)."""
+    evidence = Evidence(
+        variant="d",
+        variant_name="original",
+        target=Target(),
+        machine=MACHINE,
+        data="",
+        measured_at="",
+        figures=(figure("accuracy_percent", *accuracy), figure("latency_ratio", 1.0)),
+    )
+    judged = measure.judge(measure.gates(GateSettings(accuracy_percent=90), Target()), evidence)
+    return Shipment(
+        name="m",
+        model=Model(
+            name="m",
+            path="m.onnx",
+            digest="d",
+            signature=Signature(inputs=(), outputs=()),
+            opset=21,
+            ir_version=10,
+            source=Source(path="m.onnx", digest="d", framework="onnx"),
+        ),
+        report=Report(model="d", laws=(), findings=()),
+        optimized=Optimized(
+            variants=(Variant(name="original", path="p", digest="d", parent="d", chain=(), devices=(), size_mb=1.0),)
+        ),
+        measured=Measured(evidence=(evidence,), curves=curves),
+        choice=measure.choose((judged,), (evidence,), {"original": 0}, "latency"),
+        html="r.html",
+    )
+
+
+@pytest.fixture
+def said(capsys):
+    def say(one):
+        show(one, for_model(Path("m.onnx")))
+        return capsys.readouterr().out
+
+    return say
+
+
+@pytest.mark.parametrize(("interval", "close"), [((92, 88, 95), True), ((92, 91, 95), False)])
+def test_a_gate_that_was_only_just_met_is_named(said, interval, close):
+    text = said(shipment(interval))
+    assert "chosen" in text
+    assert ("close   accuracy_percent is 92 %, within the limit" in text) == close
+    assert ("88 to 95 % from 400 rows" in text) == close
+
+
+def test_a_measurement_that_no_choice_followed(said):
+    assert "close" not in said(replace(shipment((92, 88, 95)), choice=None))
+
+
+def test_curves_are_a_table_by_rows_and_threads(said):
+    points = [Point(rows=n, threads=t, latency=figure("p50_ms", n * 0.5 / t)) for t in (1, 2) for n in (1, 2, 4)]
+    text = said(shipment((92, 91, 95), curves=(Curve(variant="d", variant_name="original", points=tuple(points[:-1])),)))
+    lines = [line.split() for line in text.splitlines()]
+    assert ["P50", "ms", "of", "a", "call", "of", "1", "row", "2", "rows", "4", "rows"] in lines
+    assert ["original,", "1", "thread", "0.500", "1.000", "2.000"] in lines
+    assert ["original,", "2", "threads", "0.250", "0.500", "\u2013"] in lines, "one was not taken"
+
+
+def test_without_curves_there_is_no_table_of_them(said):
+    assert "of a call of" not in said(shipment((92, 91, 95)))

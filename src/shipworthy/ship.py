@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from shipworthy import check, data, machine, measure, optimize, records, targets, tracking, watch
+from shipworthy.backends import tensorflow, torch
 from shipworthy.backends.runners import load
 from shipworthy.data import Dataset
 from shipworthy.errors import NotFound, Refused
@@ -124,13 +125,13 @@ def take_in(job: Job) -> Model:
     """The trained file as an ONNX model."""
     job.tell("intake", f"{job.settings.model.path} to ONNX")
     path = job.settings.file(job.settings.model.path)
-    trust = job.settings.model.trust
-    key = {"source": file_digest(path), "path": str(path.absolute()), "name": job.settings.model.name, "trust": trust}
+    trust, recipe = job.settings.model.trust, torch.recipe(job.settings)
+    key = {"source": tensorflow.digest(path), "path": str(path.absolute()), "name": job.settings.model.name, "trust": trust}
     return job.workspace.reuse(
         "intake",
-        key | versions(),
+        key | {"recipe": recipe.key} | versions(),
         Model,
-        lambda: check.take_in(path, job.settings.model.name, job.workspace.models, trust=trust),
+        lambda: check.take_in(path, job.settings.model.name, job.workspace.models, trust=trust, recipe=recipe),
     )
 
 
@@ -146,11 +147,13 @@ def check_model(job: Job, model: Model, rows: Dataset | None) -> Report:
     """Every law on the model."""
     job.tell("check", f"{len(check.LAWS)} laws")
 
+    recipe = torch.recipe(job.settings)
+
     def build() -> Report:
-        framework = check.reference(model, trust=job.settings.model.trust)
+        framework = check.reference(model, trust=job.settings.model.trust, recipe=recipe)
         return check.run(model, rows, framework, job.sink)
 
-    key = {"model": model.digest, "source": model.source.digest, "rows": rows_key(job, rows)}
+    key = {"model": model.digest, "source": model.source.digest, "rows": rows_key(job, rows), "recipe": recipe.key}
     return job.workspace.reuse("check", key | versions(), Report, build)
 
 
@@ -160,6 +163,7 @@ def optimize_model(job: Job, model: Model, evaluated: Dataset | None) -> Optimiz
     named = job.settings.data
     rows = data.read(job.settings.file(named.calibration), model.signature, named.inputs) if named.calibration else None
     wanted = job.settings.optimize
+    tuning = torch.tuning(job.settings, model)
     gates = measure.gates(job.settings.gates, job.target, job.metric)
 
     def remember(key: dict[str, Any], build: Callable[[], Made]) -> Made:
@@ -169,12 +173,14 @@ def optimize_model(job: Job, model: Model, evaluated: Dataset | None) -> Optimiz
         original = optimize.original(model)
         screen = Screen(model, original, job.target, gates, job.settings.measure, evaluated, named.prediction, job.metric)
         judge: optimize.Judge = (lambda _: optimize.Opinion()) if job.elsewhere else screen
-        return optimize.run(model, job.target, rows, wanted.passes, job.sink, judge, remember, wanted.budget_seconds)
+        passes = (*wanted.passes, *optimize.pruned(wanted.passes, job.target, tuning))
+        return optimize.run(model, job.target, rows, passes, job.sink, judge, remember, wanted.budget_seconds)
 
     names = {"inputs": named.inputs}
     key = names | {
         "model": model.digest,
         "passes": wanted.passes,
+        "tuning": tuning.options if tuning else {},
         "rows": rows.digest if rows else "",
         "evaluation": rows_key(job, evaluated),
         "gates": [records.dump(gate) for gate in gates],

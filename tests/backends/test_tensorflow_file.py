@@ -129,7 +129,7 @@ def test_a_deep_configuration_is_read_or_refused(write):
 
 def test_files_of_keras_2_and_saved_models_need_trust(write, tmp_path):
     old, hdf, folder = write(version="2.21.0"), tmp_path / "m.h5", tmp_path / "saved"
-    hdf.write_bytes(b"\x89HDF")
+    hdf.write_bytes(tensorflow_file.MAGIC + b"0" * 99)
     folder.mkdir()
     (folder / "saved_model.pb").write_bytes(b"graph")
     assert [tensorflow_file.kind(path) for path in (old, hdf, folder)] == ["tf_keras", "tf_keras", "saved_model"]
@@ -156,12 +156,21 @@ def test_broken_files_are_refused(write, tmp_path, monkeypatch):
     cut.write_bytes(whole.read_bytes()[:-40])
     empty, picture = tmp_path / "empty.keras", tmp_path / "picture.keras"
     empty.write_bytes(b"")
+    wrong = tmp_path / "wrong.h5"
+    wrong.write_bytes(b"\x89PNG\r\n\x1a\n")
     picture.write_bytes(b"\x89PNG\r\n\x1a\n" * 9)
     plain = tmp_path / "plain.keras"
     with zipfile.ZipFile(plain, "w") as archive:
         archive.writestr("readme.txt", "hello")
     listed = write([1, 2], name="listed.keras")
-    told = {cut: "zip", empty: "zip", picture: "zip", plain: "no metadata.json in it", listed: "config.json is no object"}
+    told = {
+        cut: "zip",
+        empty: "zip",
+        picture: "zip",
+        wrong: "at its start",
+        plain: "no metadata.json in it",
+        listed: "config.json is no object",
+    }
     for path, found in told.items():
         with pytest.raises(Refused, match="is not a readable file of Keras") as caught:
             check.take_in(path, "m", tmp_path / "models")
@@ -195,7 +204,7 @@ def test_what_is_over_two_gb_is_refused_before_it_is_read(write, tmp_path, monke
 def test_the_digest_of_a_folder_is_that_of_all_its_files(tmp_path):
     folder = tmp_path / "saved"
     (folder / "variables").mkdir(parents=True)
-    with pytest.raises(Refused, match="holds no model that is known"):
+    with pytest.raises(Refused, match="cannot be read as a model"):
         tensorflow.digest(folder)
     (folder / "saved_model.pb").write_bytes(b"graph")
     (folder / "variables" / "data").write_bytes(b"1")

@@ -21,11 +21,11 @@ from shipworthy.records import Model, Signature, Source
 SHARE = st.floats(0, 1)
 
 
-@given(SHARE, SHARE, st.integers(2, 5000))
+@given(SHARE, SHARE, st.integers(1, 5000))
 @example(1.0, 1.0, 10)
-def test_the_last_step_that_looks_is_a_whole_number_of_looks_behind_the_first(begin, end, steps):
+def test_the_last_look_is_a_whole_number_of_looks_behind_the_first(begin, end, steps):
     first, last, every = tensorflow_prune.steps_of(Schedule(begin=min(begin, end), end=max(begin, end)), steps)
-    assert 0 <= first < last < steps, "a step that is really made"
+    assert 0 <= first < last <= steps, "a step that is really made"
     assert 1 <= every <= tensorflow_prune.EVERY
     assert (last - first) % every == 0
 

@@ -261,3 +261,12 @@ def test_a_full_disk_is_said(digits, variants, monkeypatch):
     with pytest.raises(StorageFailed, match="disk is full"):
         measure.run(digits.model, variants, Target(), QUICK)
     assert left(digits.model) == set()
+
+
+def test_rows_that_are_large_do_not_count_as_the_models_memory(taken):
+    """256 rows of 1 MB each would be five times what the process takes by itself."""
+    nodes = [helper.make_node("ReduceMean", ["x"], ["y"], axes=[1], keepdims=0)]
+    model = taken(nodes, [("x", "float32", [None, 250_000])], [("y", "float32", [None])], opset=17)
+    settings = replace(QUICK, batch_rows=1)
+    (one,) = measure.run(model, optimize.run(model, Target(), passes=()).variants, Target(), settings).evidence
+    assert one.figure("memory_mb").median < 200

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
+from shipworthy import check, optimize
 from shipworthy.backends import torch
 from shipworthy.backends.weights import sparsity_percent
 from shipworthy.errors import Refused
@@ -109,3 +110,20 @@ def test_a_schedule_follows_its_formula():
     plan = Schedule(0.3, 0.7, 3.0, begin=0.2, end=0.6)
     found = [plan.at(step, 10) for step in (1, 2, 3, 4, 5, 6, 10)]
     assert found == pytest.approx([0, 0.3, 0.53125, 0.65, 0.69375, 0.7, 0.7])
+
+
+def test_pruned_chains_come_last_and_int8_follows_them(cnn, saved, tmp_path):
+    assert [one.name for one in optimize.pruned(("graph", "int8_static"), Target(), None)] == []
+    chains = {one.name: one.chain for one in optimize.pruned(("prune", "graph", "int8_static"), Target(), tuning("d"))}
+    assert {name: [step.name for step in chain] for name, chain in chains.items()} == {
+        "prune": ["prune", "graph"],
+        "prune_int8": ["prune", "graph", "int8_static"],
+    }
+    assert chains["prune"][0].tuning == tuning("d")
+    model = check.take_in(saved(cnn), "cnn", tmp_path / "models")
+    wanted = ("prune", "structured_prune", "graph")
+    made = optimize.run(model, Target(), None, (*wanted, *optimize.pruned(wanted, Target(), None)))
+    assert [one.name for one in made.variants][-1] == "prune"
+    assert made.variants[-1].chain[0].options["method"] == "one shot"
+    skipped = {one.name: one.reason for one in made.skips}
+    assert "fine_tune under [optimize]" in skipped["structured_prune"]

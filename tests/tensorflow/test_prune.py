@@ -53,6 +53,11 @@ def test_the_final_share_is_reached_at_a_step_that_no_fixed_interval_hits(prune)
     assert 50 <= sparsity_percent(after) <= 52
 
 
+def test_a_step_need_not_be_one_call_of_the_model(prune):
+    _, after = prune("old.keras", "seldom", Schedule(final=0.5), steps=40)
+    assert 50 <= sparsity_percent(after) <= 52
+
+
 def test_training_that_ends_in_nan_is_refused(prune):
     with pytest.raises(Refused, match="training has ended in numbers that are not finite"):
         prune("old.keras", "diverges", steps=3)
@@ -70,4 +75,4 @@ def test_a_model_of_keras_3_does_not_train_on_and_has_one_shot(prune, take, tmp_
     model, result = Path(take("conv.keras", trust=False).path), tmp_path / "shot.onnx"
     assert Prune().requires(model, Target(), None) == ""
     Prune().apply(model, result, None)
-    assert 70 <= sparsity_percent(result) <= 72
+    assert 69 <= sparsity_percent(result) <= 71, "the weights are what is counted there"

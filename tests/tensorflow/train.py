@@ -18,6 +18,14 @@ def fine_tune(model, steps, rate=1e-3):
         yield
 
 
+def seldom(model, steps):
+    training = fine_tune(model, steps)
+    for step in range(steps):
+        if step % 3 == 0:
+            next(training)
+        yield
+
+
 def diverges(model, steps):
     for step in fine_tune(model, steps):
         model.layers[0].set_weights([weight * np.nan for weight in model.layers[0].get_weights()])

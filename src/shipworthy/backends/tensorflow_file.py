@@ -14,6 +14,7 @@ from shipworthy.errors import Refused
 Kind = Literal["keras", "tf_keras", "saved_model"]
 KERAS, HDF5 = ".keras", ".h5"
 SUFFIXES = (KERAS, HDF5)
+MAGIC = b"\x89HDF\r\n\x1a\n"
 GRAPH = "saved_model.pb"
 # One ONNX file holds no more.
 LIMIT_BYTES = 2_000_000_000
@@ -43,6 +44,9 @@ def kind(path: Path) -> Kind:
         return _saved_model(path)
     if path.suffix == HDF5:
         _bound(path, path.stat().st_size)
+        with path.open("rb") as stream:
+            if (start := stream.read(len(MAGIC))) != MAGIC:
+                raise _broken(path, f"{start!r} at its start, which HDF5 does not have")
         return "tf_keras"
     with _opened(path) as archive:
         version = str(_json(archive, path, "metadata.json").get("keras_version", ""))
@@ -98,7 +102,7 @@ def _stranger(value: Mapping[str, Any]) -> str:
 def _saved_model(path: Path) -> Kind:
     if not (path / GRAPH).is_file():
         raise Refused(
-            f"the folder {path} holds no model that is known",
+            f"the folder {path} cannot be read as a model",
             found=f"no {GRAPH}",
             expected="a SavedModel of TensorFlow",
             next="name the folder that has it; where it was trained: model.export(FOLDER)",
@@ -137,7 +141,7 @@ def _broken(path: Path, found: str) -> Refused:
     return Refused(
         f"{path} is not a readable file of Keras",
         found=found[:200],
-        expected=f"what model.save('NAME{KERAS}') writes: a whole file; a truncated download looks like this",
+        expected="what model.save writes: a whole file; a truncated download looks like this",
         next="write or copy the file again",
     )
 

@@ -82,10 +82,10 @@ def sparse(tuning: Tuning, schedule: Schedule, original: Path, result: Path) -> 
     for layer in wrapped:
         layer.pruning_step.assign(0)
     for step in fine_tune.steps(tuning.fine_tune, pruned, tuning.steps):
-        for layer in wrapped:
+        for layer in wrapped:  # not left to the layers: a step of the user's need not be one call of the model
             layer.pruning_step.assign(step)
-    for layer in wrapped:  # the last step has moved them
-        layer.pruning_obj.weight_mask_op()
+            layer.pruning_obj.conditional_mask_update()
+            layer.pruning_obj.weight_mask_op()
     stripped = optimization.sparsity.keras.strip_pruning(pruned)
     _finite(stripped)
     before = onnx.load_model(original, load_external_data=False)
@@ -94,12 +94,12 @@ def sparse(tuning: Tuning, schedule: Schedule, original: Path, result: Path) -> 
 
 
 def steps_of(schedule: Schedule, steps: int) -> tuple[int, int, int]:
-    """The first and the last step (from 0) that look which weights are the smallest, and how many lie between two looks.
+    """Between which steps it is looked which weights are the smallest, and every how many; steps are counted from 1.
 
-    The last is a whole number of looks behind the first: else it would be passed over, and with it the final share.
+    The last look is a whole number of looks behind the first: else it would be passed over, and with it the final share.
     """
-    begin = min(int(schedule.begin * steps), max(0, steps - 2))
-    end = min(max(math.ceil(schedule.end * steps), begin + 1), max(1, steps - 1))
+    begin = min(int(schedule.begin * steps), steps - 1)
+    end = max(math.ceil(schedule.end * steps), begin + 1)
     every = next(one for one in range(min(EVERY, end - begin), 0, -1) if (end - begin) % one == 0)
     return begin, end, every
 

@@ -25,6 +25,8 @@ from shipworthy.records import Evidence, Figure, Measured, Metric, Model, Target
 from shipworthy.settings import MeasureSettings
 
 TIMED_ROWS = 256
+# The rows lie in the memory of the process that is measured: not so many that they are what is measured.
+TIMED_BYTES = 16_000_000
 
 
 def run(
@@ -59,7 +61,7 @@ def run(
     output = _output(model, metric, data, prediction)
     models = Path(model.path).parent
     with machine_errors(models), draft_folder(models) as folder:
-        rows.write(folder / "timed.npz", data.take(0, TIMED_ROWS))
+        rows.write(folder / "timed.npz", data.take(0, _timed(data)))
         rows.write(folder / "all.npz", data.inputs)
         taken = timing.take(variants, folder, target, settings, sink)
         answers = {name: one.outputs for name, one in taken.items()}
@@ -92,6 +94,12 @@ def elsewhere(target: Target, reason: str) -> str:
         f"target '{target.name}' is not this machine: {reason}; its latency, throughput, memory and answers are missing, "
         "and none are made up: run the same command there"
     )
+
+
+def _timed(data: Dataset) -> int:
+    """How many rows are timed."""
+    row = sum(array.nbytes for array in data.inputs.values()) / data.rows
+    return max(1, min(TIMED_ROWS, int(TIMED_BYTES / max(row, 1))))
 
 
 def _output(model: Model, metric: Metric, data: Dataset, prediction: str) -> str:

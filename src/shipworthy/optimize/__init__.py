@@ -22,7 +22,7 @@ from shipworthy.files import draft_folder, file_digest, machine_errors, need_roo
 from shipworthy.optimize import apart, guard
 from shipworthy.optimize.damage import Damage, Found
 from shipworthy.optimize.int8 import Int8Static, misplaced
-from shipworthy.optimize.plan import Candidate, candidates
+from shipworthy.optimize.plan import Candidate, candidates, pruned
 from shipworthy.protocols import Pass, Quiet, Sink
 from shipworthy.records import Made, Model, Optimized, Progress, Skip, Step, Target, Variant
 
@@ -46,7 +46,7 @@ def run(
     model: Model,
     target: Target,
     calibration: Dataset | None = None,
-    passes: Sequence[str] = PASSES,
+    passes: Sequence[str | Candidate] = PASSES,
     sink: Sink | None = None,
     judge: Judge = lambda _: Opinion(),
     remember: Remember | None = None,
@@ -60,7 +60,7 @@ def run(
         model: from ``check.take_in``.
         target: where the variants will run.
         calibration: training rows that set the ranges of INT8.
-        passes: words of ``[optimize] passes``.
+        passes: words of ``[optimize] passes``, and chains of the caller's own, which are tried after those.
         sink: told which variant is being made.
         judge: asked about every variant that was made.
         remember: asked for what a pass has given earlier; the key names all that shapes it but the versions of libraries.
@@ -299,4 +299,4 @@ def _why(error: Exception, folder: Path, start: Path) -> str:
     return f"it failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
-__all__ = ["PASSES", "Judge", "Opinion", "Remember", "Workshop", "misplaced", "original", "run"]
+__all__ = ["PASSES", "Judge", "Opinion", "Remember", "Workshop", "misplaced", "original", "pruned", "run"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from shipworthy.backends.torch import Tuning
 from shipworthy.optimize.graph import Graph
 from shipworthy.optimize.int8 import Int8Dynamic, Int8Static
 from shipworthy.optimize.int8_nncf import Int8Nncf
 from shipworthy.optimize.precision import Half
+from shipworthy.optimize.prune import Prune, StructuredPrune
 from shipworthy.protocols import Pass
 from shipworthy.records import Precision, Runtime, Target
 
@@ -29,12 +31,13 @@ class Candidate:
     guarded: bool = False
 
 
-def candidates(words: Sequence[str], target: Target) -> Iterator[Candidate]:
-    """Everything that the words of ``[optimize] passes`` allow on the target.
+def candidates(wanted: Sequence[str | Candidate], target: Target) -> Iterator[Candidate]:
+    """Everything that the words of ``[optimize] passes`` allow on the target, then the candidates among them.
 
     INT8 comes first, since it gains most where it holds the accuracy; what only changes the runtime follows, then what
     helps where INT8 is not to be had.
     """
+    words = [one for one in wanted if isinstance(one, str)]
     start: tuple[Pass, ...] = (Graph(),) if "graph" in words else ()
     if "graph" in words:
         yield Candidate("graph", start)
@@ -60,3 +63,18 @@ def candidates(words: Sequence[str], target: Target) -> Iterator[Candidate]:
         yield Candidate("int8_static_fp16", (*start, Int8Static(target.int8), Half("float16")))
     if "bf16" in words:
         yield Candidate("bf16", (*start, Half("bfloat16")))
+    yield from (one for one in wanted if isinstance(one, Candidate))
+
+
+def pruned(words: Sequence[str], target: Target, tuning: Tuning | None) -> Iterator[Candidate]:
+    """The chains that begin with a smaller model: of fewer channels, or of more zeros.
+
+    They come after all others: training takes minutes. INT8 is next in the chain, since it gains on top of both.
+    """
+    start: tuple[Pass, ...] = (Graph(),) if "graph" in words else ()
+    steps: dict[str, Pass] = {"structured_prune": StructuredPrune(tuning), "prune": Prune(tuning)}
+    for word, step in steps.items():
+        if word in words:
+            yield Candidate(word, (step, *start))
+            if "int8_static" in words:
+                yield Candidate(f"{word}_int8", (step, *start, Int8Static(target.int8)))

@@ -11,10 +11,13 @@ from shipworthy.backends import tensorflow_model
 SHAPES = {"y": [None, 2], "z": [None, 2], "fixed": [2]}
 
 
-def built(first, second, unused, order):
+def built(first, second, unused, order, number=7):
     """``y = x @ W; z = Add(y, c)`` in a branch that also reads ``W``; weights under those names, in that order."""
     branch = helper.make_graph(
-        [helper.make_node("MatMul", ["x", first], ["m"], "inner"), helper.make_node("Add", ["m", second], ["b"], "sum")],
+        [
+            helper.make_node("MatMul", ["x", first], [f"m__{number}"], f"inner__{number}"),
+            helper.make_node("Add", [f"m__{number}", second], ["b"], "sum"),
+        ],
         "branch",
         [],
         [helper.make_tensor_value_info("b", TensorProto.FLOAT, [None, 2])],
@@ -39,7 +42,7 @@ def built(first, second, unused, order):
 def test_weights_are_called_by_the_node_that_reads_them_first():
     one, other = (
         built("w__1", "c__2", "u", ["w__1", "c__2", "u", "fixed"]),
-        built("c__9", "a", "w", ["fixed", "w", "a", "c__9"]),
+        built("c__9", "a", "w", ["fixed", "w", "a", "c__9"], number=31),
     )
     for proto in (one, other):
         tensorflow_model._clean(proto, 10)

@@ -6,6 +6,7 @@ Loading can execute code that is in the file; callers have asked for trust.
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -174,7 +175,28 @@ def _clean(proto: onnx.ModelProto, ir_version: int) -> None:
     proto.opset_import.extend(kept)
     proto.doc_string = proto.graph.doc_string = ""
     proto.ir_version = min(proto.ir_version, ir_version)
+    _renumber(proto.graph)
     _name_weights(proto.graph)
+
+
+def _renumber(graph: onnx.GraphProto) -> None:
+    """Count the numbers in the converter's names anew, by the order of the nodes: it hands them out in no fixed order."""
+    numbers: dict[str, int] = {}
+
+    def renamed(name: str) -> str:
+        return re.sub(r"__(\d+)", lambda found: f"__{numbers.setdefault(found[1], len(numbers))}", name)
+
+    del graph.value_info[:]
+    kept = {one.name for each in _graphs(graph) for one in (*each.input, *each.output, *each.initializer)}
+    for each in _graphs(graph):
+        for node in each.node:
+            node.name = renamed(node.name)
+            node.input[:] = [name if name in kept else renamed(name) for name in node.input]
+            node.output[:] = [name if name in kept else renamed(name) for name in node.output]
+    for value in (*graph.input, *graph.output):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:
+                dimension.dim_param = renamed(dimension.dim_param)
 
 
 def _name_weights(graph: onnx.GraphProto) -> None:
@@ -184,7 +206,7 @@ def _name_weights(graph: onnx.GraphProto) -> None:
     """
     tensors = {one.name: one for one in graph.initializer}
     names: dict[str, str] = {one.name: one.name for one in graph.output if one.name in tensors}
-    for node in _nodes(graph):
+    for node in (node for each in _graphs(graph) for node in each.node):
         for place, name in enumerate(node.input):
             if name in tensors:
                 node.input[place] = names.setdefault(name, f"{node.name}/{place}")
@@ -195,13 +217,13 @@ def _name_weights(graph: onnx.GraphProto) -> None:
     graph.initializer.extend(ordered)
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """The nodes of a graph and of the graphs inside it, in their order."""
+def _graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph, and those inside its nodes."""
+    yield graph
     for node in graph.node:
-        yield node
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                yield from _nodes(attribute.g)
+                yield from _graphs(attribute.g)
 
 
 def _unreadable(path: Path, error: BaseException, expected: str) -> Refused:

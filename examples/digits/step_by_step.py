@@ -29,7 +29,7 @@ quick = settings.MeasureSettings(processes=1, repeats=3, repeat_seconds=0.05)
 measured = measure.run(model, optimized.variants, target, quick, rows)
 gates = measure.gates(settings.GateSettings(accuracy_percent=95.0, p99_ms=5.0), target)
 judged = tuple(measure.judge(gates, evidence) for evidence in measured.evidence)
-passes = {variant.digest: len(variant.chain) for variant in optimized.variants}
+passes = {variant.name: len(variant.chain) for variant in optimized.variants}
 choice = measure.choose(judged, measured.evidence, passes, goal="latency")
 print(choice.reason)
 

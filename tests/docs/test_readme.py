@@ -46,7 +46,8 @@ def servers() -> Iterator[list[subprocess.Popen[str]]]:
 def test_the_make_targets_are_what_ci_runs() -> None:
     made = [line.split("#")[0].strip() for kind, block in BLOCKS for line in block.splitlines() if line.startswith("make ")]
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
-    assert made == ["make demo", "make test"] == [line for line in script if line.startswith("make ")]
+    assert made[:2] == ["make demo", "make test"]
+    assert made == [line for line in script if line.startswith("make ")]
 
 
 def test_every_command_works(clone: Path, servers: list[subprocess.Popen[str]]) -> None:

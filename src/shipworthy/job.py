@@ -16,6 +16,7 @@ from shipworthy.workspace import Workspace
 PACKAGES = (
     *("shipworthy", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "nncf"),
     *("scikit-learn", "skl2onnx", "torch", "onnxscript", "tensorflow", "tensorflow-cpu", "tf2onnx"),
+    *("keras", "tf-keras", "tensorflow-model-optimization"),
 )
 
 

@@ -20,7 +20,7 @@ from shipworthy.backends import tensorflow, torch
 from shipworthy.backends.runners import load
 from shipworthy.data import Dataset
 from shipworthy.errors import NotFound, Refused
-from shipworthy.files import file_digest, write_bytes
+from shipworthy.files import write_bytes
 from shipworthy.job import Job, rows_key, versions
 from shipworthy.measure import report
 from shipworthy.protocols import Quiet, Sink
@@ -163,7 +163,7 @@ def optimize_model(job: Job, model: Model, evaluated: Dataset | None) -> Optimiz
     named = job.settings.data
     rows = data.read(job.settings.file(named.calibration), model.signature, named.inputs) if named.calibration else None
     wanted = job.settings.optimize
-    tuning = torch.tuning(job.settings, model)
+    tuning = torch.tuning(job.settings, model) or tensorflow.tuning(job.settings, model)
     gates = measure.gates(job.settings.gates, job.target, job.metric)
 
     def remember(key: dict[str, Any], build: Callable[[], Made]) -> Made:

@@ -25,7 +25,7 @@ def train(settings: Settings, sink: Sink) -> None:
         Refused: no trained file and no script, the script failed, or it left no trained file.
     """
     path = settings.file(settings.model.path)
-    if path.is_file():
+    if path.exists():
         return
     script = settings.file(settings.model.train) if settings.model.train else None
     if script is None or not script.is_file():
@@ -51,7 +51,7 @@ def train(settings: Settings, sink: Sink) -> None:
             found=f"exit code {process.returncode}; its last words: {said[-TAIL:]}",
             next=f"run it by hand: {sys.executable} {script}",
         )
-    if not path.is_file():
+    if not path.exists():
         raise Refused(f"{script} left no {path}", expected="the file that path under [model] names", next="correct one of them")
 
 

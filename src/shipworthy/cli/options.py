@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from shipworthy import settings
+from shipworthy.backends.tensorflow_file import GRAPH
 from shipworthy.errors import Refused
 from shipworthy.settings import Settings
 from shipworthy.workspace import FOLDER
@@ -103,6 +104,6 @@ def read_settings(way: Way) -> Settings:
             expected="a folder with a shipworthy.toml, that file, or a model file",
             next="correct the path",
         )
-    if way.what.is_dir() or way.what.suffix == ".toml":
+    if (way.what.is_dir() and not (way.what / GRAPH).is_file()) or way.what.suffix == ".toml":
         return settings.read(way.what, overrides)
     return settings.for_model(way.what, overrides)

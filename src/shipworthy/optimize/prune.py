@@ -1,7 +1,8 @@
 """Passes ``prune`` and ``structured_prune``: weights at zero, and whole channels less.
 
 Zeros make a file smaller where it is compressed; no runtime here is faster by them. Fewer channels are less to compute.
-Both train on where a PyTorch model comes with a function for that; ``prune`` has one shot without.
+Both train on where a PyTorch model comes with a function for that, ``prune`` where one of Keras 2 does; ``prune`` has one
+shot without.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from shipworthy.backends import torch, torch_prune
+from shipworthy.backends import tensorflow, tensorflow_prune, torch, torch_prune
 from shipworthy.backends.weights import sparsity_percent
 from shipworthy.errors import Refused
 from shipworthy.files import file_digest
@@ -57,7 +58,7 @@ class Schedule:
 class Prune:
     """The smallest weights of all layers together become zero; ``tuning``: step by step, while the model trains on."""
 
-    tuning: torch.Tuning | None = None
+    tuning: torch.Tuning | tensorflow.Tuning | None = None
     schedule: Schedule = Schedule()
     name: str = "prune"
     devices: tuple[str, ...] = ("cpu", "cuda")
@@ -72,7 +73,7 @@ class Prune:
         return {"method": "fine-tuned", **shape, **self.tuning.options}
 
     def requires(self, model: Path, target: Target, calibration: Arrays | None) -> str:  # noqa: ARG002
-        """Float weights; with ``tuning``, the file that the PyTorch model was converted to."""
+        """Float weights; with ``tuning``, the file that the trained model was converted to."""
         proto = outline(model)
         said = reasons.quantized(proto) or reasons.in_training(proto)
         if not said and not _weights(proto):
@@ -85,6 +86,8 @@ class Prune:
             proto = read(model)
             _one_shot(proto, self.schedule.final)
             write(proto, result)
+        elif isinstance(self.tuning, tensorflow.Tuning):
+            tensorflow_prune.sparse(self.tuning, self.schedule, model, result)
         else:
             steps = self.tuning.steps
             torch_prune.sparse(self.tuning, lambda step: self.schedule.at(step, steps), model, result)
@@ -154,7 +157,7 @@ def _weights(proto: onnx.ModelProto) -> set[str]:
     }
 
 
-def _other(tuning: torch.Tuning | None, model: Path) -> str:
+def _other(tuning: torch.Tuning | tensorflow.Tuning | None, model: Path) -> str:
     if tuning is None or file_digest(model) == tuning.original:
         return ""
-    return "it starts from the PyTorch model, so it has to be the first pass of a chain"
+    return "it starts from the trained model, so it has to be the first pass of a chain"

@@ -51,6 +51,7 @@ def outlier(onnx_model, tmp_path_factory):
     return model, Dataset("c", "c" * 64, {"x": rows[:64]}), Dataset("e", "e" * 64, {"x": rows[clear]}, scores[clear].argmax(1))
 
 
+@pytest.mark.slow
 def test_a_network_that_int8_breaks_comes_back_within_the_gate_at_twice_the_speed(outlier):
     model, calibration, rows = outlier
     gates = measure.gates(GateSettings(accuracy_kept_percent=97), Target())

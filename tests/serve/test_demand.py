@@ -177,6 +177,7 @@ def four_callers(url: str, seen: list[Seen], lost: list[str]) -> Iterator[None]:
             thread.join()
 
 
+@pytest.mark.slow
 def test_six_models_take_turns_in_memory_for_two_while_a_worker_is_killed(
     paths: dict[str, Path], start: Start, call: Callable[[str], Caller]
 ) -> None:
@@ -248,6 +249,7 @@ def test_what_cannot_be_loaded_says_why_and_costs_the_others_nothing(
         assert caller.ask("POST", "/v2/repository/models/broken/load")[0] == 400
 
 
+@pytest.mark.slow
 def test_loads_and_unloads_keep_to_the_limit_and_only_asking_wakes(
     paths: dict[str, Path], start: Start, call: Callable[[str], Caller]
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ class Project:
             stdin=subprocess.DEVNULL,
             text=True,
             env=clean | environment,
+            # Where the tests run in the background of a shell, it is ignored, and children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )
 
     def run(self, *arguments: str, code: int = 0, **environment: str) -> tuple[str, str]:

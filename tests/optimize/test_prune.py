@@ -27,7 +27,7 @@ def weights(path):
 
 
 def tuning(original):
-    return torch.Tuning(Path("m.safetensors"), torch.NOTHING, original, "/anywhere/train.py:fine_tune", 10, "c" * 64)
+    return torch.Tuning(Path("m.safetensors"), original, "/anywhere/train.py:fine_tune", 10, "c" * 64)
 
 
 def test_the_smallest_weights_of_all_layers_become_zero(cnn, saved, images, answers, tmp_path):

@@ -87,7 +87,7 @@ def project(tmp_path):
         if weights:
             from safetensors.torch import save_file  # noqa: PLC0415
 
-            from shipworthy.backends.torch_model import function  # noqa: PLC0415
+            from shipworthy.backends.fine_tune import function  # noqa: PLC0415
 
             torch.manual_seed(0)
             save_file(function(f"{file}:make")().state_dict(), path)

@@ -143,7 +143,7 @@ def small(project, tmp_path, onnx_model):
 
     def tuned(name, steps=40):
         fine_tune = f"{recipe.factory.rpartition(':')[0]}:{name}"
-        return backend.Tuning(path, recipe, "d" * 64, fine_tune, steps, "c")
+        return backend.Tuning(path, "d" * 64, fine_tune, steps, "c", recipe)
 
     return tmp_path, tuned
 
@@ -153,7 +153,7 @@ def test_zeros_follow_the_schedule_and_stay(small, name):
     folder, tuned = small
     tuning, schedule = tuned(name), Schedule()
     torch_prune.sparse(tuning, lambda step: schedule.at(step, 40), folder / "first.onnx", folder / "pruned.onnx")
-    from shipworthy.backends.torch_model import function  # noqa: PLC0415
+    from shipworthy.backends.fine_tune import function  # noqa: PLC0415
 
     seen = function(tuning.fine_tune).__globals__["seen"]
     count = 3 * 64 + 64 + 64 * 4 + 4

@@ -5,21 +5,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import os
-import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shipworthy.child import exit_with_parent
+import numpy as np
+
+from shipworthy import child
 from shipworthy.errors import Failed, Refused, ShipworthyError
+from shipworthy.protocols import Array, Arrays
 
 LIMIT_SECONDS = 600.0
-TAIL = 1000
 JOB, ANSWER, LOG, INPUTS, OUTPUTS = "job.json", "answer.json", "log.txt", "inputs.npz", "outputs.npz"
 
 
@@ -45,23 +46,13 @@ def send(errand: Errand, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]
         Failed: the process died or took too long.
     """
     (folder / JOB).write_text(json.dumps(job), encoding="utf-8")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **errand.environment}
-    command = [sys.executable, "-m", errand.module, str(folder)]
-    with (folder / LOG).open("wb") as said:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=environment)
-        try:
-            code = process.wait(LIMIT_SECONDS)
-        except subprocess.TimeoutExpired:
-            what = f"{errand.framework} took too long over {job['path']}"
-            raise Failed(what, found=f"no answer in {LIMIT_SECONDS:.0f} s") from None
-        finally:
-            process.kill()
-            process.communicate()
+    try:
+        code = child.run(("-m", errand.module, str(folder)), folder / LOG, LIMIT_SECONDS, errand.environment)
+    except TimeoutError:
+        what = f"{errand.framework} took too long over {job['path']}"
+        raise Failed(what, found=f"no answer in {LIMIT_SECONDS:.0f} s") from None
     if not (folder / ANSWER).exists():
-        words = (folder / LOG).read_bytes()[-TAIL:].decode(errors="replace").strip()
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        what = f"the process of {errand.framework} died over {job['path']}"
-        raise Failed(what, found=f"{how}; its last words: {words or 'none'}")
+        raise Failed(f"the process of {errand.framework} died over {job['path']}", found=child.fate(code, folder / LOG))
     answer: dict[str, Any] = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
     if told := answer.get("error"):
         kind = Failed if answer["kind"] == "Failed" else Refused
@@ -69,9 +60,29 @@ def send(errand: Errand, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]
     return answer
 
 
+def ask(errand: Errand, folder: Path, job: Mapping[str, Any], inputs: Arrays) -> list[Array]:
+    """``send``, with arrays for the child, which gives arrays back: what the model answers to rows."""
+    np.savez(folder / INPUTS, **inputs)  # type: ignore[arg-type]  # its stubs know only the flag beside the arrays
+    send(errand, folder, job)
+    with np.load(folder / OUTPUTS, allow_pickle=False) as arrays:
+        return [arrays[name] for name in sorted(arrays.files, key=int)]
+
+
+def missing(packages: Sequence[str], what: str, extra: str) -> Refused | None:
+    """The error when the extra that brings the packages for ``what`` is not installed; looks without importing anything."""
+    absent = [name for name in packages if importlib.util.find_spec(name) is None]
+    if not absent:
+        return None
+    return Refused(
+        f"{what} need an extra that is not installed",
+        found=f"no module '{absent[0]}'",
+        next=f"pip install 'shipworthy[{extra}]'",
+    )
+
+
 def fulfil(do: Callable[[dict[str, Any], Path], dict[str, Any]], framework: str) -> None:
     """Do the job in the folder on the command line; whatever goes wrong is the answer."""
-    exit_with_parent()
+    child.exit_with_parent()
     folder = Path(sys.argv[1])
     job = json.loads((folder / JOB).read_text(encoding="utf-8"))
     try:
@@ -85,6 +96,13 @@ def fulfil(do: Callable[[dict[str, Any], Path], dict[str, Any]], framework: str)
     draft = folder / "answer.draft"
     draft.write_text(json.dumps(answer), encoding="utf-8")
     draft.rename(folder / ANSWER)
+
+
+def answer_rows(folder: Path, answer: Callable[[dict[str, Array]], Sequence[Array]]) -> None:
+    """The child's part of ``ask``."""
+    with np.load(folder / INPUTS, allow_pickle=False) as arrays:
+        outputs = answer({name: arrays[name] for name in arrays.files})
+    np.savez(folder / OUTPUTS, **{str(place): output for place, output in enumerate(outputs)})  # type: ignore[arg-type]
 
 
 def first_line(error: BaseException) -> str:

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from shipworthy.backends.openvino import TELEMETRY
 from shipworthy.protocols import Arrays
-
-TELEMETRY = "openvino_telemetry"
 
 
 def missing() -> str:

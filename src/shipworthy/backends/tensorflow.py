@@ -7,15 +7,13 @@ executes code when it loads is asked trust for, from what stands in the file (``
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import tempfile
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from shipworthy.backends import errand, tensorflow_file
+from shipworthy.backends import errand, fine_tune, tensorflow_file
+from shipworthy.backends.fine_tune import Tuning
 from shipworthy.backends.tensorflow_file import SUFFIXES
 from shipworthy.errors import Refused
 from shipworthy.files import file_digest
@@ -26,26 +24,7 @@ from shipworthy.settings import Settings
 PACKAGES = ("tensorflow", "tf2onnx")
 # tf2onnx has no later ones.
 OPSET = 18
-
-
-@dataclass(frozen=True)
-class Tuning:
-    """A trained model of Keras 2 that can go on training; the pass that changes its weights holds one.
-
-    ``original`` is the digest of its ONNX. ``fine_tune`` is ``FILE.py:FUNCTION``; its function takes the model and a number
-    of steps, trains the model in place and yields after every step. ``code`` is the digest of that file.
-    """
-
-    path: Path
-    original: str
-    fine_tune: str
-    steps: int
-    code: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What of it shapes a result, without places on this machine."""
-        return {"fine_tune": Path(self.fine_tune).name, "steps": self.steps, "code": self.code}
+TENSORFLOW = errand.Errand("shipworthy.backends.tensorflow_child", "TensorFlow")
 
 
 def tuning(settings: Settings, model: Model) -> Tuning | None:
@@ -59,11 +38,9 @@ def tuning(settings: Settings, model: Model) -> Tuning | None:
         return None
     if tensorflow_file.kind(path) != "tf_keras":
         return None
-    file, _, function = wanted.fine_tune.rpartition(":")
-    if not file.endswith(".py") or not function.isidentifier():
-        raise Refused(f"'{wanted.fine_tune}' names no function", expected="FILE.py:FUNCTION, as train.py:fine_tune")
-    code = (Path(settings.folder) / file).absolute()
-    return Tuning(path.absolute(), model.digest, f"{code}:{function}", wanted.fine_tune_steps, file_digest(code))
+    training = fine_tune.located(wanted.fine_tune, settings.folder)
+    code = file_digest(fine_tune.file_of(training))
+    return Tuning(path.absolute(), model.digest, training, wanted.fine_tune_steps, code)
 
 
 def takes(path: Path) -> bool:
@@ -98,7 +75,7 @@ def convert(path: Path, result: Path, opset: int, ir_version: int, *, trust: boo
     """
     job = {"deed": "convert", "result": str(result), "opset": min(opset, OPSET), "ir_version": ir_version}
     with tempfile.TemporaryDirectory() as folder:
-        answer = _run(Path(folder), job, path, trust=trust)
+        answer = errand.send(*_errand(Path(folder), job, path, trust=trust))
     return dict(answer["packages"])
 
 
@@ -115,25 +92,20 @@ def predict(path: Path, inputs: Arrays, *, trust: bool) -> list[Array]:
         Failed: as ``convert``.
     """
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / errand.INPUTS, **inputs)  # type: ignore[arg-type]  # its stubs know only the flag beside the arrays
-        _run(Path(folder), {"deed": "predict"}, path, trust=trust)
-        with np.load(Path(folder) / errand.OUTPUTS, allow_pickle=False) as arrays:
-            return [arrays[name] for name in sorted(arrays.files, key=int)]
+        return errand.ask(*_errand(Path(folder), {"deed": "predict"}, path, trust=trust), inputs)
 
 
 def missing() -> Refused | None:
     """The error when the extra is not installed; looks without importing anything."""
-    absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if not absent:
-        return None
-    return Refused(
-        "models of Keras and TensorFlow need an extra that is not installed",
-        found=f"no module '{absent[0]}'",
-        next="pip install 'shipworthy[tensorflow]'",
-    )
+    return errand.missing(PACKAGES, "models of Keras and TensorFlow", "tensorflow")
 
 
-def _run(folder: Path, job: dict[str, Any], path: Path, *, trust: bool) -> dict[str, Any]:
+def _errand(folder: Path, job: dict[str, Any], path: Path, *, trust: bool) -> tuple[errand.Errand, Path, dict[str, Any]]:
+    """Who does the job, where, and the job with what is to be known of the model.
+
+    Raises:
+        Refused: loading it needs trust, or the extra is missing.
+    """
     kind = tensorflow_file.kind(path)
     if not trust and (reason := tensorflow_file.executes(path)):
         raise Refused(
@@ -153,5 +125,5 @@ def _run(folder: Path, job: dict[str, Any], path: Path, *, trust: bool) -> dict[
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    child = errand.Errand("shipworthy.backends.tensorflow_child", "TensorFlow", environment)
-    return errand.send(child, folder, job | {"path": str(path.absolute()), "kind": kind, "trust": trust})
+    known = {"path": str(path.absolute()), "kind": kind, "trust": trust}
+    return replace(TENSORFLOW, environment=environment), folder, job | known

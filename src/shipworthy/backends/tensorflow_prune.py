@@ -12,10 +12,8 @@ import os
 from pathlib import Path
 from typing import Any, Protocol
 
-import onnx
-
 from shipworthy.backends import fine_tune, tensorflow_model
-from shipworthy.backends.tensorflow import Tuning
+from shipworthy.backends.fine_tune import Tuning
 from shipworthy.errors import Refused
 
 PACKAGES = ("tensorflow", "tf_keras", "tensorflow_model_optimization")
@@ -87,10 +85,8 @@ def sparse(tuning: Tuning, schedule: Schedule, original: Path, result: Path) -> 
             layer.pruning_obj.conditional_mask_update()
             layer.pruning_obj.weight_mask_op()
     stripped = optimization.sparsity.keras.strip_pruning(pruned)
-    _finite(stripped)
-    before = onnx.load_model(original, load_external_data=False)
-    opset = next(one.version for one in before.opset_import if one.domain in {"", "ai.onnx"})
-    tensorflow_model.write_onnx(tensorflow_model.of_keras(stripped), result, opset, before.ir_version)
+    fine_tune.refuse_diverged((weight.name, weight.numpy()) for weight in stripped.weights)
+    tensorflow_model.write_onnx(tensorflow_model.of_keras(stripped), result, *fine_tune.form(original))
 
 
 def steps_of(schedule: Schedule, steps: int) -> tuple[int, int, int]:
@@ -132,13 +128,3 @@ def _wrapped(api: Any, model: Any, schedule: Schedule, steps: int) -> tuple[Any,
 
     pruned = importlib.import_module("tf_keras").models.clone_model(model, clone_function=wrap)
     return pruned, [layer for layer in pruned.layers if hasattr(layer, "pruning_step")]
-
-
-def _finite(model: Any) -> None:
-    import numpy as np  # noqa: PLC0415
-
-    for weight in model.weights:
-        if not bool(np.isfinite(weight.numpy()).all()):
-            raise Refused(
-                "training has ended in numbers that are not finite", found=weight.name, next="let fine_tune learn more slowly"
-            )

@@ -7,16 +7,13 @@ into a model executes code, be it the user's factory or pickles inside of a .pt2
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from shipworthy.backends import errand
+from shipworthy.backends import errand, fine_tune
 from shipworthy.errors import Refused
 from shipworthy.files import file_digest
 from shipworthy.protocols import Array, Arrays
@@ -51,7 +48,7 @@ class Recipe:
         Raises:
             Refused: a file is gone.
         """
-        code = file_digest(_file(self.factory)) if self.factory else ""
+        code = file_digest(fine_tune.file_of(self.factory)) if self.factory else ""
         return {"factory": self.factory, "code": code, "rows": file_digest(self.rows) if self.rows else "", "names": self.names}
 
 
@@ -59,25 +56,10 @@ NOTHING = Recipe()
 
 
 @dataclass(frozen=True)
-class Tuning:
-    """A trained PyTorch model that can go on training; passes that change its weights hold one.
+class Tuning(fine_tune.Tuning):
+    """A trained PyTorch model that can go on training; ``recipe`` is the one that it was converted with."""
 
-    ``path`` and ``recipe`` are those it was converted from, ``original`` the digest of its ONNX. ``fine_tune`` is
-    ``FILE.py:FUNCTION``; its function takes the module and a number of steps, trains the module in place and yields after
-    every step. ``code`` is the digest of the user's files.
-    """
-
-    path: Path
-    recipe: Recipe
-    original: str
-    fine_tune: str
-    steps: int
-    code: str
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What of it shapes a result, without places on this machine."""
-        return {"fine_tune": Path(self.fine_tune).name, "steps": self.steps, "code": self.code}
+    recipe: Recipe = NOTHING
 
 
 def recipe(settings: Settings) -> Recipe:
@@ -90,7 +72,7 @@ def recipe(settings: Settings) -> Recipe:
         return NOTHING
     named = settings.data
     rows = named.evaluation or named.calibration or named.baseline
-    factory = _absolute(settings.model.factory, settings.folder)
+    factory = fine_tune.located(settings.model.factory, settings.folder)
     return Recipe(factory, settings.file(rows).absolute() if rows else None, named.inputs)
 
 
@@ -105,9 +87,10 @@ def tuning(settings: Settings, model: Model) -> Tuning | None:
         return None
     if file_digest(path) != model.source.digest:
         raise Refused(f"{path} changed while it was taken in", next="run the same command again")
-    made, fine_tune = recipe(settings), _absolute(wanted.fine_tune, settings.folder)
-    code = hashlib.sha256(" ".join(file_digest(_file(spec)) for spec in (made.factory, fine_tune)).encode()).hexdigest()
-    return Tuning(path.absolute(), made, model.digest, fine_tune, wanted.fine_tune_steps, code)
+    made, training = recipe(settings), fine_tune.located(wanted.fine_tune, settings.folder)
+    digests = [file_digest(fine_tune.file_of(spec)) for spec in (made.factory, training)]
+    code = hashlib.sha256(" ".join(digests).encode()).hexdigest()
+    return Tuning(path.absolute(), model.digest, training, wanted.fine_tune_steps, code, made)
 
 
 def convert(path: Path, result: Path, opset: int, ir_version: int, recipe: Recipe) -> dict[str, str]:
@@ -136,9 +119,9 @@ def convert(path: Path, result: Path, opset: int, ir_version: int, recipe: Recip
             found="no rows that show what the model takes",
             next="name an .npz file with an array for every input: evaluation under [data]",
         )
+    job = {"deed": "convert", "result": str(result), "opset": opset, "ir_version": ir_version} | _trained(path, recipe)
     with tempfile.TemporaryDirectory() as folder:
-        job = {"deed": "convert", "result": str(result), "opset": opset, "ir_version": ir_version}
-        answer = _run(Path(folder), job, path, recipe)
+        answer = errand.send(TORCH, Path(folder), job)
     return dict(answer["packages"])
 
 
@@ -154,11 +137,9 @@ def predict(path: Path, inputs: Arrays, recipe: Recipe) -> list[Array]:
         Refused: as ``convert``, or the model does not take the rows.
         Failed: as ``convert``.
     """
+    job = {"deed": "predict"} | _trained(path, recipe)
     with tempfile.TemporaryDirectory() as folder:
-        np.savez(Path(folder) / errand.INPUTS, **inputs)  # type: ignore[arg-type]  # its stubs know only the flag beside the arrays
-        _run(Path(folder), {"deed": "predict"}, path, recipe)
-        with np.load(Path(folder) / errand.OUTPUTS, allow_pickle=False) as arrays:
-            return [arrays[name] for name in sorted(arrays.files, key=int)]
+        return errand.ask(TORCH, Path(folder), job, inputs)
 
 
 def refuse_pickle(path: Path) -> Refused:
@@ -174,34 +155,16 @@ def refuse_pickle(path: Path) -> Refused:
 
 def missing() -> Refused | None:
     """The error when the extra is not installed; looks without importing anything."""
-    absent = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if not absent:
-        return None
-    return Refused(
-        "PyTorch models need an extra that is not installed",
-        found=f"no module '{absent[0]}'",
-        next="pip install 'shipworthy[torch]'",
-    )
+    return errand.missing(PACKAGES, "PyTorch models", "torch")
 
 
-def _absolute(spec: str, folder: str) -> str:
-    """``FILE.py:FUNCTION`` with the file's place below ``folder``."""
-    file, _, function = spec.rpartition(":")
-    if not file.endswith(".py") or not function.isidentifier():
-        raise Refused(f"'{spec}' names no function", expected="FILE.py:FUNCTION, as train.py:make_model")
-    path = (Path(folder) / file).absolute()
-    if not path.is_file():
-        raise Refused(f"there is no file {path}", found=f"'{spec}'", next="correct it; it is relative to the settings file")
-    return f"{path}:{function}"
+def _trained(path: Path, recipe: Recipe) -> dict[str, Any]:
+    """What the child has to know of the model.
 
-
-def _file(spec: str) -> Path:
-    return Path(spec.rpartition(":")[0])
-
-
-def _run(folder: Path, job: dict[str, Any], path: Path, recipe: Recipe) -> dict[str, Any]:
-    """Do one job in a process of its own that finds and leaves its files in ``folder``."""
+    Raises:
+        Refused: the extra is missing.
+    """
     if lacking := missing():
         raise lacking
-    trained = {"path": str(path.absolute()), "factory": recipe.factory, "names": dict(recipe.names)}
-    return errand.send(TORCH, folder, job | trained | {"rows": str(recipe.rows.absolute()) if recipe.rows else ""})
+    rows = str(recipe.rows.absolute()) if recipe.rows else ""
+    return {"path": str(path.absolute()), "factory": recipe.factory, "names": dict(recipe.names), "rows": rows}

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from shipworthy.backends import errand, torch_model
 from shipworthy.backends.torch import Recipe
 
@@ -22,9 +20,7 @@ def _do(job: dict[str, Any], folder: Path) -> dict[str, Any]:
     if job["deed"] == "convert":
         trained.write_onnx(Path(job["result"]), job["opset"], job["ir_version"])
         return {"packages": torch_model.versions()}
-    with np.load(folder / errand.INPUTS, allow_pickle=False) as arrays:
-        outputs = trained.answer({name: arrays[name] for name in arrays.files})
-    np.savez(folder / errand.OUTPUTS, **{str(place): output for place, output in enumerate(outputs)})  # type: ignore[arg-type]
+    errand.answer_rows(folder, trained.answer)
     return {}
 
 

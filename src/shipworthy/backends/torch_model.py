@@ -5,11 +5,9 @@ Loading executes code: the user's factory, or what is pickled in a .pt2.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +17,7 @@ import numpy as np
 import onnx
 
 from shipworthy.backends.errand import first_line
+from shipworthy.backends.fine_tune import function
 from shipworthy.backends.torch import PACKAGES, PROGRAM, Recipe
 from shipworthy.errors import Refused
 from shipworthy.protocols import Array
@@ -120,33 +119,6 @@ def load(path: Path, recipe: Recipe) -> Trained:
         return _program(path)
     module = _module(path, recipe.factory)
     return Trained(module, _example(module, recipe))
-
-
-def function(spec: str) -> Callable[..., Any]:
-    """The function that ``FILE.py:FUNCTION`` names; runs the file, with its folder on the path for what it imports.
-
-    Raises:
-        Refused: the file fails, or has no such function.
-    """
-    file, _, name = spec.rpartition(":")
-    path = Path(file)
-    if str(path.parent) not in sys.path:
-        sys.path.insert(0, str(path.parent))
-    made = sys.modules.get(path.stem)
-    if made is None or getattr(made, "__file__", None) != str(path):
-        found = importlib.util.spec_from_file_location(path.stem, path)
-        assert found is not None  # noqa: S101 - it ends in .py
-        assert found.loader is not None  # noqa: S101
-        made = importlib.util.module_from_spec(found)
-        sys.modules[path.stem] = made  # dataclasses and pickles look their module up
-        try:
-            found.loader.exec_module(made)
-        except Exception as error:  # the user's code raises what it likes
-            del sys.modules[path.stem]
-            raise Refused(f"{path} cannot be run", found=first_line(error), next=f"run it by hand: python {path}") from error
-    if not callable(got := getattr(made, name, None)):
-        raise Refused(f"{path} has no function '{name}'", next="correct the name after the colon")
-    return got  # type: ignore[no-any-return]
 
 
 def versions() -> dict[str, str]:

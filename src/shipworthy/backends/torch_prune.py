@@ -6,18 +6,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from shipworthy.backends import torch_channels
-from shipworthy.backends.errand import first_line
+from shipworthy.backends.fine_tune import form, refuse_diverged, steps
 from shipworthy.backends.torch import Tuning
-from shipworthy.backends.torch_model import Trained, function, load
-from shipworthy.errors import Refused
+from shipworthy.backends.torch_model import Trained, load
 
 # Steps between two looks at which weights are the smallest.
 EVERY = 10
@@ -41,7 +37,7 @@ def sparse(tuning: Tuning, share: Callable[[int], float], original: Path, result
     weights = [one for one in trained.module.parameters() if one.dim() > 1 and one.is_floating_point()]
     count = sum(one.numel() for one in trained.module.state_dict().values() if one.is_floating_point())
     masks: list[Any] = []
-    for step in _train(trained.module, tuning):
+    for step in steps(tuning.fine_tune, trained.module, tuning.steps):
         with torch.no_grad():
             if step % EVERY == 0 or step == tuning.steps:
                 masks = _masks(weights, math.ceil(share(step) * count))
@@ -63,35 +59,10 @@ def narrow(tuning: Tuning, share: float, original: Path, result: Path) -> dict[s
     """
     trained = load(tuning.path, tuning.recipe)
     cut = torch_channels.narrow(trained, share)
-    for _ in _train(trained.module, tuning):
+    for _ in steps(tuning.fine_tune, trained.module, tuning.steps):
         pass
     _write(trained, original, result)
     return cut
-
-
-def _train(module: Any, tuning: Tuning) -> Iterator[int]:
-    """Let the user's function train the module; gives the number of every step that it has made, from 1."""
-    made = 0
-    steps: Any = None
-    try:
-        steps = function(tuning.fine_tune)(module, tuning.steps)
-        for _ in islice(steps, tuning.steps):
-            made += 1
-            yield made
-    except Refused:
-        raise
-    except Exception as error:  # the user's code raises what it likes
-        what = f"{tuning.fine_tune} failed after {made} steps"
-        raise Refused(
-            what, found=first_line(error), expected="fine_tune(model, steps), which yields after every step"
-        ) from error
-    finally:
-        if hasattr(steps, "close"):
-            steps.close()
-    if made < tuning.steps:
-        raise Refused(
-            f"{tuning.fine_tune} stopped early", found=f"{made} steps", expected=f"a yield for each of {tuning.steps}"
-        )
 
 
 def _masks(weights: list[Any], zeros: int) -> list[Any]:
@@ -108,11 +79,5 @@ def _masks(weights: list[Any], zeros: int) -> list[Any]:
 def _write(trained: Trained, original: Path, result: Path) -> None:
     """The module as ONNX, for evaluation."""
     trained.module.eval()
-    for name, one in trained.module.state_dict().items():
-        if not bool(one.isfinite().all()):
-            raise Refused(
-                "training has ended in numbers that are not finite", found=name, next="let fine_tune learn more slowly"
-            )
-    before = onnx.load_model(original, load_external_data=False)
-    opset = next(one.version for one in before.opset_import if one.domain in {"", "ai.onnx"})
-    trained.write_onnx(result, opset, before.ir_version)
+    refuse_diverged((name, one.numpy(force=True)) for name, one in trained.module.state_dict().items())
+    trained.write_onnx(result, *form(original))

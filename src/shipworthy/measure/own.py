@@ -9,9 +9,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import math
-import os
-import signal
-import subprocess
 import sys
 import time
 import traceback
@@ -23,7 +20,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from shipworthy.child import exit_with_parent
+from shipworthy import child
 from shipworthy.errors import Refused
 from shipworthy.files import file_digest
 from shipworthy.measure import metrics, rows
@@ -88,26 +85,14 @@ def score(name: str, outputs: Arrays, labels: Array, folder: Path) -> tuple[floa
     rows.write(folder / LABELS, {"labels": labels})
     (folder / RESULT).unlink(missing_ok=True)
     shown = short(name)
-    command = [sys.executable, "-m", "shipworthy.measure.own", str(folder), name]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    with (folder / LOG).open("wb") as said:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=environment, start_new_session=True
-        )
-        try:
-            code = process.wait(PATIENCE_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise Refused(f"the metric {shown} took longer than {PATIENCE_SECONDS:g} s", next="make it faster") from None
-        finally:
-            _end(process)
+    try:
+        code = child.run(("-m", "shipworthy.measure.own", str(folder), name), folder / LOG, PATIENCE_SECONDS)
+    except TimeoutError:
+        raise Refused(f"the metric {shown} took longer than {PATIENCE_SECONDS:g} s", next="make it faster") from None
     try:
         result: dict[str, Any] = msgspec.json.decode((folder / RESULT).read_bytes())
     except FileNotFoundError:
-        words = (folder / LOG).read_bytes()[-TAIL:].decode(errors="replace").strip()
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        raise Refused(
-            f"the metric {shown} ended its process", found=how + (f"; its last words: {words}" if words else "")
-        ) from None
+        raise Refused(f"the metric {shown} ended its process", found=child.fate(code, folder / LOG)) from None
     if "what" in result:
         raise Refused(f"the metric {shown} {result['what']}", found=result["found"], next=f"call {shown} by hand on your rows")
     return result["value"], np.array(result["draws"], dtype=np.float64)
@@ -116,15 +101,6 @@ def score(name: str, outputs: Arrays, labels: Array, folder: Path) -> tuple[floa
 def short(name: str) -> str:
     """The metric's name without the folder of its file."""
     return name.rpartition("/")[2] if ".py:" in name else name
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End it, and whatever it has started."""
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        process.kill()
-    process.communicate()
 
 
 # ---------------------------------------------------------------- in the child
@@ -140,7 +116,7 @@ class _Wrong(Exception):
 
 def main() -> None:
     """Call the function that the command line names, and write what it gives, or what went wrong."""
-    exit_with_parent()
+    child.exit_with_parent()
     folder, name = Path(sys.argv[1]), sys.argv[2]
     try:
         result = _called(folder, name)

@@ -7,16 +7,14 @@ libraries say goes to the log.
 from __future__ import annotations
 
 import math
-import os
 import pickle
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from shipworthy import child
 from shipworthy.backends.runners import load
-from shipworthy.child import exit_with_parent
 from shipworthy.data import made_up
 from shipworthy.errors import Failed
 from shipworthy.protocols import Arrays
@@ -58,23 +56,15 @@ def run(job: Job, seconds: float) -> None:
     """
     folder = job.result.parent
     (folder / JOB).write_bytes(pickle.dumps(job, protocol=pickle.HIGHEST_PROTOCOL))
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, "-c", "from shipworthy.optimize.apart import main; main()", str(folder / JOB)]
-    with (folder / LOG).open("wb") as said:
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said, env=environment)
-        try:
-            code = process.wait(None if math.isinf(seconds) else max(LEAST_SECONDS, seconds))
-        except subprocess.TimeoutExpired:
-            raise Failed("it took too long", found=f"{seconds:.0f} s, the rest of the budget", next="raise --budget") from None
-        finally:
-            process.kill()
-            process.communicate()
+    command = ("-c", "from shipworthy.optimize.apart import main; main()", str(folder / JOB))
+    try:
+        code = child.run(command, folder / LOG, None if math.isinf(seconds) else max(LEAST_SECONDS, seconds))
+    except TimeoutError:
+        raise Failed("it took too long", found=f"{seconds:.0f} s, the rest of the budget", next="raise --budget") from None
     if (folder / ERROR).exists():
         raise pickle.loads((folder / ERROR).read_bytes())  # noqa: S301  our own child wrote it
     if code:
-        words = log(job).splitlines()
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        raise Failed("its process died", found=how + (f"; its last words: {words[-1][:200]}" if words else ""))
+        raise Failed("its process died", found=child.fate(code, folder / LOG))
 
 
 def log(job: Job) -> str:
@@ -87,7 +77,7 @@ def log(job: Job) -> str:
 
 def main() -> None:
     """Do what the file on the command line says; only our parent writes such files."""
-    exit_with_parent()
+    child.exit_with_parent()
     path = Path(sys.argv[1])
     job: Job = pickle.loads(path.read_bytes())  # noqa: S301
     path.unlink()  # calibration rows may be large

@@ -19,7 +19,7 @@ from shipworthy.backends.onnxruntime_passes import quantize_dynamic, quantize_st
 from shipworthy.errors import Refused
 from shipworthy.optimize import reasons
 from shipworthy.optimize.calibration import Method, Ranges, calibrate
-from shipworthy.optimize.nodes import element_types, name_nodes, nodes, note, notes, outline, read, write
+from shipworthy.optimize.nodes import element_types, name_nodes, note, notes, outline, read, write
 from shipworthy.protocols import Arrays
 from shipworthy.records import Int8Types, Target
 
@@ -60,7 +60,7 @@ class Int8Dynamic:
         """Operators with weights, not quantized yet; a runtime that quantizes activations while it runs."""
         if target.int8 == "s8s8_symmetric":
             return "TensorRT takes no activations that are quantized while the model runs"
-        return _why_not(outline(model), MATRICES)
+        return reasons.unquantizable(outline(model), MATRICES)
 
     def apply(self, model: Path, result: Path, calibration: Arrays | None) -> None:  # noqa: ARG002
         """Quantize the weights."""
@@ -110,9 +110,9 @@ class Int8Static:
         if self.types != target.int8:
             return f"it makes INT8 as {self.types}, and the target takes {target.int8}"
         if calibration is None:
-            return "it needs calibration rows: name an .npz file of training rows as calibration under [data]"
+            return reasons.NO_ROWS
         proto = outline(model)
-        return _why_not(proto, WEIGHTED) or reasons.too_old(proto) or reasons.unfit(proto, calibration)
+        return reasons.unquantizable(proto, WEIGHTED) or reasons.too_old(proto) or reasons.unfit(proto, calibration)
 
     def apply(self, model: Path, result: Path, calibration: Arrays | None) -> None:
         """Calibrate and quantize."""
@@ -163,13 +163,6 @@ def misplaced(model: Path, target: Target) -> str:
     if types == target.int8 or (types == DYNAMIC and target.int8 != "s8s8_symmetric"):
         return ""
     return f"its INT8 is {types}, and the target takes {target.int8}: optimize the original for this target"
-
-
-def _why_not(proto: onnx.ModelProto, wanted: tuple[str, ...]) -> str:
-    said = reasons.quantized(proto) or reasons.in_training(proto)
-    if not said and not {node.op_type for node in nodes(proto.graph)} & set(wanted):
-        return f"the model has no {', '.join(wanted)} to quantize"
-    return said
 
 
 def prepared(model: Path) -> onnx.ModelProto:

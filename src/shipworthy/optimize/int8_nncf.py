@@ -8,11 +8,10 @@ from typing import Any
 
 from shipworthy.backends import nncf
 from shipworthy.optimize import reasons
-from shipworthy.optimize.nodes import nodes, outline
+from shipworthy.optimize.int8 import WEIGHTED
+from shipworthy.optimize.nodes import outline
 from shipworthy.protocols import Arrays
 from shipworthy.records import Target
-
-MULTIPLYING = {"Conv", "Gemm", "MatMul"}
 
 
 @dataclass(frozen=True)
@@ -34,12 +33,9 @@ class Int8Nncf:
         if target.int8 == "s8s8_symmetric":
             return "NNCF's types are those of CPUs, not TensorRT's"
         if calibration is None:
-            return "it needs calibration rows: name an .npz file of training rows as calibration under [data]"
+            return reasons.NO_ROWS
         proto = outline(model)
-        said = reasons.quantized(proto) or reasons.in_training(proto) or reasons.unfit(proto, calibration)
-        if not said and not {node.op_type for node in nodes(proto.graph)} & MULTIPLYING:
-            said = f"the model has no {', '.join(sorted(MULTIPLYING))} to quantize"
-        return said
+        return reasons.unquantizable(proto, WEIGHTED) or reasons.unfit(proto, calibration)
 
     def apply(self, model: Path, result: Path, calibration: Arrays | None) -> None:
         """Calibrate, quantize, correct."""

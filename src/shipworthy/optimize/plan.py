@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from shipworthy.backends import tensorflow, torch
+from shipworthy.backends import torch
+from shipworthy.backends.fine_tune import Tuning
 from shipworthy.optimize.graph import Graph
 from shipworthy.optimize.int8 import Int8Dynamic, Int8Static
 from shipworthy.optimize.int8_nncf import Int8Nncf
@@ -66,7 +67,7 @@ def candidates(wanted: Sequence[str | Candidate], target: Target) -> Iterator[Ca
     yield from (one for one in wanted if isinstance(one, Candidate))
 
 
-def pruned(words: Sequence[str], target: Target, tuning: torch.Tuning | tensorflow.Tuning | None) -> Iterator[Candidate]:
+def pruned(words: Sequence[str], target: Target, tuning: Tuning | None) -> Iterator[Candidate]:
     """The chains that begin with a smaller model: of fewer channels, or of more zeros.
 
     They come after all others: training takes minutes. INT8 is next in the chain, since it gains on top of both.

@@ -16,7 +16,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from shipworthy.backends import tensorflow, tensorflow_prune, torch, torch_prune
+from shipworthy.backends import tensorflow_prune, torch, torch_prune
+from shipworthy.backends.fine_tune import Tuning
 from shipworthy.backends.weights import sparsity_percent
 from shipworthy.errors import Refused
 from shipworthy.files import file_digest
@@ -58,7 +59,7 @@ class Schedule:
 class Prune:
     """The smallest weights of all layers together become zero; ``tuning``: step by step, while the model trains on."""
 
-    tuning: torch.Tuning | tensorflow.Tuning | None = None
+    tuning: Tuning | None = None
     schedule: Schedule = Schedule()
     name: str = "prune"
     devices: tuple[str, ...] = ("cpu", "cuda")
@@ -86,11 +87,11 @@ class Prune:
             proto = read(model)
             _one_shot(proto, self.schedule.final)
             write(proto, result)
-        elif isinstance(self.tuning, tensorflow.Tuning):
-            tensorflow_prune.sparse(self.tuning, self.schedule, model, result)
-        else:
+        elif isinstance(self.tuning, torch.Tuning):
             steps = self.tuning.steps
             torch_prune.sparse(self.tuning, lambda step: self.schedule.at(step, steps), model, result)
+        else:
+            tensorflow_prune.sparse(self.tuning, self.schedule, model, result)
         found = sparsity_percent(result)
         if found < 100 * self.schedule.final - MARGIN:
             result.unlink()
@@ -157,7 +158,7 @@ def _weights(proto: onnx.ModelProto) -> set[str]:
     }
 
 
-def _other(tuning: torch.Tuning | tensorflow.Tuning | None, model: Path) -> str:
+def _other(tuning: Tuning | None, model: Path) -> str:
     if tuning is None or file_digest(model) == tuning.original:
         return ""
     return "it starts from the trained model, so it has to be the first pass of a chain"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import onnx
 from onnx import numpy_helper
@@ -14,6 +14,7 @@ QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLi
 # A scale for each channel: operator set 13 is the first whose QuantizeLinear takes it.
 OPSET = 13
 RATIO_INPUTS = 2
+NO_ROWS = "it needs calibration rows: name an .npz file of training rows as calibration under [data]"
 
 
 def in_training(proto: onnx.ModelProto) -> str:
@@ -38,6 +39,14 @@ def too_old(proto: onnx.ModelProto) -> str:
 def quantized(proto: onnx.ModelProto) -> str:
     """It is quantized already."""
     return "the model is quantized already" if {node.op_type for node in nodes(proto.graph)} & QUANTIZED else ""
+
+
+def unquantizable(proto: onnx.ModelProto, operators: Collection[str]) -> str:
+    """It is quantized already, in training mode, or has none of the operators."""
+    said = quantized(proto) or in_training(proto)
+    if not said and not {node.op_type for node in nodes(proto.graph)} & set(operators):
+        said = f"the model has no {', '.join(operators)} to quantize"
+    return said
 
 
 def unfit(proto: onnx.ModelProto, rows: Arrays) -> str:

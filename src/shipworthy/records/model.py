@@ -90,9 +90,9 @@ class Target(Record, frozen=True, kw_only=True):
     """Where a model will run. ``threads`` are those of one call; ``memory_mb`` is its budget, ``None`` for no limit.
 
     ``tensorrt`` is onnxruntime's TensorRT provider, with CUDA and the CPU for the nodes that it leaves; engines of
-    TensorRT's own are not made. ``RUNTIMES`` says which device goes with which runtime. ``precisions`` are those that the
-    device multiplies in by itself; ``precision`` is what a runtime that has the choice (OpenVINO) computes float32 in.
-    ``int8`` names what INT8 has to look like there: the types of activations and weights;
+    TensorRT's own are planned for such a target, not run. ``RUNTIMES`` says which device goes with which runtime.
+    ``precisions`` are those that the device multiplies in by itself; ``precision`` is what a runtime that has the choice
+    (OpenVINO) computes float32 in. ``int8`` names what INT8 has to look like there: the types of activations and weights;
     ``reduced`` weights have 7 bits (no VNNI: sums saturate), ``symmetric`` ranges have no zero point and biases are floats
     (TensorRT). ``kind`` is a name of ``targets.KINDS``; empty: the machine that we are on says what it can.
     """

@@ -116,15 +116,15 @@ def test_what_changes_is_done_again_and_only_that(folder: Path, monkeypatch: pyt
     monkeypatch.setattr(conductor, "verify", lambda *_: served())
     home = Workspace(folder / "home")
     assert ship(plain(folder), home).reused == ()
-    everything = ("intake", "check", "optimize", "measure", "release", "verify", "promote")
+    everything = ("inspect", "intake", "check", "optimize", "measure", "release", "verify", "promote")
     assert ship(plain(folder), home).reused == everything
     gated = plain(folder, gates={"availability_percent": 90.0})
     assert ship(gated, home).reused == tuple(stage for stage in everything if stage != "verify")
     slower = plain(folder, measure={"processes": 1, "repeats": 4, "repeat_seconds": 0.01})
-    assert ship(slower, home).reused == ("intake", "check", "optimize")
+    assert ship(slower, home).reused == ("inspect", "intake", "check", "optimize")
     rows = np.random.default_rng(1).random((ROWS, 2)).astype(np.float32)
     np.savez(folder / "rows.npz", X=rows, y=rows.argmax(axis=1))
-    assert ship(plain(folder), home).reused == ("intake",), "variants are judged by the evaluation rows"
+    assert ship(plain(folder), home).reused == ("inspect", "intake"), "variants are judged by the evaluation rows"
 
 
 def test_an_alias_that_somebody_else_moved_is_never_overwritten(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

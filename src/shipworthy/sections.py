@@ -67,6 +67,18 @@ class DataSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = "accuracy"
 
 
+class CheckSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[check]: what the laws are to know beside the model."""
+
+    environment: Annotated[
+        tuple[str, ...],
+        about("lists of the packages of serving: requirements.txt, pip freeze, pyproject.toml, conda.yaml, an MLflow folder"),
+    ] = ()
+    training_environment: Annotated[
+        tuple[str, ...], about("lists of the packages of training; left out: the packages that converted the model")
+    ] = ()
+
+
 class GateSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[gates]: limits that a variant must meet to ship. A limit left out is no limit."""
 

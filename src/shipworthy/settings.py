@@ -19,6 +19,7 @@ import msgspec
 from shipworthy.errors import Refused
 from shipworthy.records import Target
 from shipworthy.sections import (
+    CheckSettings,
     DataSettings,
     GateSettings,
     MeasureSettings,
@@ -41,6 +42,7 @@ class Settings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     model: ModelSettings
     data: DataSettings = DataSettings()
+    check: CheckSettings = CheckSettings()
     gates: GateSettings = GateSettings()
     targets: dict[str, TargetSettings] = {}
     optimize: OptimizeSettings = OptimizeSettings()
@@ -194,6 +196,7 @@ def _value(plain: Any, key: str) -> str:
 
 __all__ = [
     "FILE_NAME",
+    "CheckSettings",
     "DataSettings",
     "GateSettings",
     "MeasureSettings",

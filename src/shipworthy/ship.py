@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from shipworthy import check, data, machine, measure, optimize, records, targets, tracking, watch
+from shipworthy import check, data, machine, measure, optimize, readiness, records, targets, tracking, watch
 from shipworthy.backends import tensorflow, torch
 from shipworthy.backends.runners import load
 from shipworthy.data import Dataset
@@ -33,7 +33,6 @@ from shipworthy.records import (
     Optimized,
     Promotion,
     Release,
-    Report,
     Served,
     Shipment,
     Tracked,
@@ -82,13 +81,17 @@ def ship(
 
 def _walk(job: Job, until: Stage) -> Shipment:
     train(job.settings, job.sink)
+    before = readiness.inspect_file(job)
+    if before.errors:
+        unread = check.unread(readiness.origin(job).path, job.settings.model.name)
+        return Shipment(name=unread.name, model=unread, report=before, stopped=readiness.said(before))
     model = take_in(job)
     if reason := optimize.misplaced(Path(model.path), job.target):
         raise Refused(f"{job.settings.model.path} is not for target {job.target.name}", found=reason)
     rows = evaluation(job, model)
-    shipment = Shipment(name=model.name, model=model, report=check_model(job, model, rows))
+    shipment = Shipment(name=model.name, model=model, report=before + readiness.check_model(job, model, rows))
     if shipment.report.errors or until == "check":
-        return replace(shipment, stopped=_what_check_said(shipment.report))
+        return replace(shipment, stopped=readiness.said(shipment.report))
     optimized = optimize_model(job, model, rows)
     if reason := job.elsewhere:
         return replace(shipment, optimized=optimized, stopped=measure.elsewhere(job.target, reason))
@@ -141,20 +144,6 @@ def evaluation(job: Job, model: Model) -> Dataset | None:
     if not named.evaluation:
         return None
     return data.read(job.settings.file(named.evaluation), model.signature, named.inputs, named.labels)
-
-
-def check_model(job: Job, model: Model, rows: Dataset | None) -> Report:
-    """Every law on the model."""
-    job.tell("check", f"{len(check.LAWS)} laws")
-
-    recipe = torch.recipe(job.settings)
-
-    def build() -> Report:
-        framework = check.reference(model, trust=job.settings.model.trust, recipe=recipe)
-        return check.run(model, rows, framework, job.sink)
-
-    key = {"model": model.digest, "source": model.source.digest, "rows": rows_key(job, rows), "recipe": recipe.key}
-    return job.workspace.reuse("check", key | versions(), Report, build)
 
 
 def optimize_model(job: Job, model: Model, evaluated: Dataset | None) -> Optimized:
@@ -340,14 +329,6 @@ def _write_report(job: Job, shipment: Shipment) -> Shipment:
     shipment = replace(shipment, html=str(path))
     write_bytes(path, report.html(shipment).encode())
     return shipment
-
-
-def _what_check_said(report: Report) -> str:
-    """Why the model stops here; empty when no law found an error."""
-    if not report.errors:
-        return ""
-    first, count = report.errors[0], len(report.errors)
-    return f"check found {count} error{'s'[: count > 1]}; the first: {first.place}: {first.evidence}"
 
 
 def _why_not(served: Served) -> str:

@@ -78,7 +78,7 @@ def test_one_command_ships_the_model_and_the_second_reuses_everything(untrained:
     assert shipment["reused"] == []
 
     again = untrained.json("ship", *ALL_PASSES)
-    assert again["reused"] == ["intake", "check", "optimize", "measure", "release", "verify", "promote"]
+    assert again["reused"] == ["inspect", "intake", "check", "optimize", "measure", "release", "verify", "promote"]
     assert again["release"] == shipment["release"]
     assert again["measured"] == shipment["measured"]
     assert_whole(untrained, again)
@@ -128,7 +128,7 @@ def test_a_gate_that_says_no_stops_the_way(project: Project) -> None:
 
 def test_every_verb_works_alone(project: Project) -> None:
     report = project.json("check", "model.joblib", "--trust", "--data", "evaluation.npz")
-    assert [finding["law"] for finding in report["report"]["findings"]] == ["parity", "parity"]
+    assert [finding["law"] for finding in report["report"]["findings"]] == ["numbers.parity", "numbers.parity"]
     made = project.json("optimize", "--output", "variants", *ALL_PASSES)
     names = sorted(path.name for path in (project.folder / "variants").iterdir())
     assert names == sorted(f"digits-{one['name']}.onnx" for one in made["optimized"]["variants"])
@@ -142,7 +142,7 @@ def test_every_verb_works_alone(project: Project) -> None:
     assert released["promotion"]["reason"] == "passed every gate"
 
 
-STAGES = ["train", "intake", "check", "optimize", "measure", "release", "verify", "promote"]
+STAGES = ["train", "inspect", "intake", "check", "optimize", "measure", "release", "verify", "promote"]
 
 
 @pytest.mark.slow

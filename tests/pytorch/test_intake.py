@@ -36,7 +36,7 @@ def test_the_vision_example_is_taken_in_and_answers_as_pytorch_does(vision):
     framework = check.reference(model, trust=True, recipe=vision.recipe)
     report = check.run(model, vision.evaluation, framework)
     assert report.errors == ()
-    ((severity, evidence),) = findings(report, "parity")
+    ((severity, evidence),) = findings(report, "numbers.parity")
     assert severity == "note"
     assert "over 450 rows" in evidence
     answers = OnnxRuntimeRunner(Path(model.path), Target()).run(vision.evaluation.inputs)["output"]
@@ -57,7 +57,7 @@ def test_a_conversion_gives_the_same_bytes_and_names_no_place(vision, tmp_path):
 def test_a_parity_error_is_found(vision):
     shifted = check.reference(vision.model, trust=True, recipe=vision.recipe)
     report = check.run(vision.model, vision.evaluation, lambda inputs: [shifted(inputs)[0] + 0.01])
-    assert findings(report, "parity")[0][0] == "error"
+    assert findings(report, "numbers.parity")[0][0] == "error"
 
 
 TWO = """
@@ -84,7 +84,7 @@ def test_several_inputs_and_outputs_and_other_names(project, tmp_path):
     assert {one.name: one.dtype for one in model.signature.outputs} == {"output_0": "int64", "output_1": "float32"}
     rows = data.read(tmp_path / "rows.npz", model.signature, recipe.names)
     report = check.run(model, rows, check.reference(model, trust=True, recipe=recipe))
-    assert [one[0] for one in findings(report, "parity")] == ["note", "note"]
+    assert [one[0] for one in findings(report, "numbers.parity")] == ["note", "note"]
 
 
 def exported(path, free):
@@ -105,7 +105,7 @@ def test_an_exported_program_is_taken_in_as_it_was_exported(tmp_path, free):
     rows = Dataset("rows", "d" * 64, {"input": ROWS if free else ROWS[:4]})
     report = check.run(model, rows, check.reference(model, trust=True))
     assert bool(report.errors) is not free, "a fixed number of rows is an error of its own"
-    assert findings(report, "parity")[0][0] == "note"
+    assert findings(report, "numbers.parity")[0][0] == "note"
     answer = OnnxRuntimeRunner(Path(model.path), Target()).run({"input": ROWS[:4]})["output"]
     np.testing.assert_allclose(answer, module(torch.from_numpy(ROWS[:4])).detach().numpy(), atol=1e-5)
 

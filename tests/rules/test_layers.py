@@ -25,6 +25,7 @@ TOP = (
     "search",
     "tracking",
     "job",
+    "readiness",
     "ship",
     "deploy",
     "cli",

@@ -19,8 +19,8 @@ def parity(model, inputs, trust=True, reference=None):
     """What the law says of every output."""
     framework = reference or check.reference(model, trust=trust)
     report = check.run(model, Dataset("rows", "e" * 64, inputs), framework)
-    assert [one for one in report.findings if one.severity == "error" and one.law != "parity"] == []
-    return {one.place: (one.severity, one.evidence) for one in report.findings if one.law == "parity"}
+    assert [one for one in report.findings if one.severity == "error" and one.law != "numbers.parity"] == []
+    return {one.place: (one.severity, one.evidence) for one in report.findings if one.law == "numbers.parity"}
 
 
 def specs(model):

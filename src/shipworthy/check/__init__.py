@@ -1,48 +1,17 @@
-"""check: what came in, and what would break. One law a file."""
+"""check: what came in, and what would break in production. One area of laws a file; a law is what can be silenced.
+
+``inspect`` looks at a file before anything loads it, ``run`` at the model that it became; ``apart`` does both in a
+process of its own, which a crash or an endless loop in a library does not outlive.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from shipworthy.check import apart, areas
+from shipworthy.check.areas import inspect, run
+from shipworthy.check.intake import reference, take_in, unread
+from shipworthy.check.law import Law
+from shipworthy.check.subject import Origin
 
-from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
-from shipworthy.check import format as format_law
-from shipworthy.check import parity, signature
-from shipworthy.check.intake import read_proto, reference, take_in
-from shipworthy.check.subject import Subject
-from shipworthy.data import Dataset
-from shipworthy.protocols import Array, Quiet, Sink
-from shipworthy.records import Finding, Model, Progress, Report, Target
+LAWS: tuple[Law, ...] = (*apart.LAWS, *areas.LAWS)
 
-LAWS = {"format": format_law.law, "signature": signature.law, "parity": parity.law}
-
-
-def run(
-    model: Model,
-    data: Dataset | None = None,
-    framework: Callable[[dict[str, Array]], list[Array]] | None = None,
-    sink: Sink | None = None,
-) -> Report:
-    """All findings of all laws on one model.
-
-    Args:
-        model: from ``take_in``.
-        data: evaluation rows; without them no law about numbers can speak.
-        framework: from ``reference``: the trained framework's own answers.
-        sink: told which law is at work.
-
-    Raises:
-        Refused: the model file is gone or broken.
-    """
-    sink = sink or Quiet()
-    runner = OnnxRuntimeRunner(Path(model.path), Target())
-    subject = Subject(model, read_proto(Path(model.path)), runner, data, framework)
-    findings: list[Finding] = []
-    for done, (name, law) in enumerate(LAWS.items()):
-        sink.emit(Progress(stage="check", text=name, done=done, total=len(LAWS)))
-        findings.extend(law(subject))
-    runner.close()
-    return Report(model=model.digest, laws=tuple(LAWS), findings=tuple(findings))
-
-
-__all__ = ["LAWS", "reference", "run", "take_in"]
+__all__ = ["LAWS", "Origin", "apart", "inspect", "reference", "run", "take_in", "unread"]

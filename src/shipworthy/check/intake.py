@@ -75,6 +75,15 @@ def take_in(path: Path, name: str, folder: Path, *, trust: bool = False, recipe:
     )
 
 
+def unread(path: Path, name: str) -> Model:
+    """What is known of a trained file that nobody has loaded: its digest, and where it lies."""
+    digest = tensorflow.digest(path)
+    framework = "onnx" if path.suffix == ".onnx" else path.suffix.lstrip(".") or "folder"
+    nothing = Signature(inputs=(), outputs=())
+    source = Source(path=str(path), digest=digest, framework=framework)
+    return Model(name=name, path=str(path), digest=digest, signature=nothing, opset=0, ir_version=0, source=source)
+
+
 def reference(
     model: Model, *, trust: bool, recipe: torch.Recipe = torch.NOTHING
 ) -> Callable[[dict[str, Array]], list[Array]] | None:

@@ -53,27 +53,53 @@ class Model(Record, frozen=True, kw_only=True):
     source: Source
 
 
+Severity = Literal["error", "warning", "note"]
+
+
 class Finding(Record, frozen=True, kw_only=True):
-    """One thing a law of ``check`` found, with the evidence and the mend."""
+    """One thing a law of ``check`` found, with the evidence and the mend; ``silenced``: the user's reason to live with it."""
 
     law: str
-    severity: Literal["error", "warning", "note"]
+    severity: Severity
     place: str
     evidence: str
     mend: str = ""
+    silenced: str = ""
+
+
+class MemoryPoint(Record, frozen=True, kw_only=True):
+    """What a process with the model is predicted to need for calls of so many rows, in MB of 10**6 bytes.
+
+    ``weights_mb`` are the constants; ``activations_mb`` the largest sum of tensors that live at one time; ``total_mb`` what
+    resident memory grows by from before the model is loaded, the runtime's own share in it.
+    """
+
+    rows: int
+    weights_mb: float
+    activations_mb: float
+    total_mb: float
 
 
 class Report(Record, frozen=True, kw_only=True):
-    """All findings of one model; ``laws`` are those that were applied."""
+    """All findings of one model on one target; ``laws`` are the areas of laws that were applied.
+
+    ``memory`` is the prediction by the rows of a call, up to what fits the target's budget.
+    """
 
     model: str
     laws: tuple[str, ...]
     findings: tuple[Finding, ...]
+    memory: tuple[MemoryPoint, ...] = ()
 
     @property
     def errors(self) -> tuple[Finding, ...]:
         """The findings that stop a model from going on."""
-        return tuple(f for f in self.findings if f.severity == "error")
+        return tuple(f for f in self.findings if f.severity == "error" and not f.silenced)
+
+    def __add__(self, other: Report) -> Report:
+        """Both, of what is one model: the other's digest and memory, the findings of this one first."""
+        laws = tuple(dict.fromkeys(self.laws + other.laws))
+        return Report(model=other.model, laws=laws, findings=self.findings + other.findings, memory=other.memory or self.memory)
 
 
 Device = Literal["cpu", "cuda"]

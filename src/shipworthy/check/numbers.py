@@ -1,4 +1,4 @@
-"""Law ``parity``: the ONNX answers what the trained framework answers, on real rows."""
+"""Area ``numbers``: the ONNX answers what the trained framework answers, on real rows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from shipworthy.check.law import Law
 from shipworthy.check.subject import Subject
 from shipworthy.protocols import Array
 from shipworthy.records import Finding
@@ -16,19 +17,27 @@ RELATIVE = 1e-3
 # Rows whose label may differ: ties and thresholds that float32 rounds to the other side.
 LABELS_PERCENT = 0.5
 
+PARITY = Law(
+    name="numbers.parity",
+    severity="error",
+    holds="the ONNX answers what the trained framework answers, on real rows",
+    breaks="production answers differ from those that were evaluated",
+    mend="the conversion changed the model: convert it with another exporter, or another version of this one",
+)
+LAWS = (PARITY,)
 
-def law(subject: Subject) -> Iterator[Finding]:
+
+def look(subject: Subject) -> Iterator[Finding]:
     """Compare every output on every row of the evaluation data."""
     if subject.reference is None:
-        yield _note("the model came as ONNX: there is no framework to compare it with")
+        yield PARITY.note("model", "the model came as ONNX: there is no framework to compare it with")
         return
     if subject.data is None:
-        yield Finding(
-            law="parity",
+        yield PARITY.found(
+            "[data] evaluation",
+            "no rows to compare the ONNX with its framework on",
+            "name an .npz file with real rows: --data, or evaluation under [data]",
             severity="warning",
-            place="[data] evaluation",
-            evidence="no rows to compare the ONNX with its framework on",
-            mend="name an .npz file with real rows: --data, or evaluation under [data]",
         )
         return
     ours = subject.runner.run(subject.data.inputs)
@@ -40,35 +49,21 @@ def law(subject: Subject) -> Iterator[Finding]:
 def compare(name: str, answer: Array, expected: Array) -> Finding:
     """The finding on one output: an error where they differ, a note with the largest difference where they agree."""
     if answer.size != expected.size:
-        return _error(name, f"shape {list(answer.shape)} instead of {list(expected.shape)}")
+        return PARITY.found(f"output {name}", f"shape {list(answer.shape)} instead of {list(expected.shape)}")
     rows = len(answer)
     if answer.dtype.kind != "f":
         wrong = int((answer.reshape(rows, -1) != expected.reshape(rows, -1)).any(axis=1).sum())
         text = f"{rows - wrong} of {rows} rows equal the framework's"
         if wrong == 0:
-            return _note(text, name)
+            return PARITY.note(f"output {name}", text)
         if 100 * wrong / rows > LABELS_PERCENT:
-            return _error(name, text)
-        return Finding(law="parity", severity="warning", place=f"output {name}", evidence=text)
+            return PARITY.found(f"output {name}", text)
+        return PARITY.found(f"output {name}", text, "", severity="warning")
     wanted = expected.reshape(rows, -1).astype(np.float64)
     difference = np.abs(answer.reshape(rows, -1).astype(np.float64) - wanted)
     allowed = ABSOLUTE + RELATIVE * np.abs(wanted)
     bad = ~(difference <= allowed)  # NaN is bad too
     text = f"largest absolute difference {difference.max():.2g} over {rows} rows"
     if bad.any():
-        return _error(name, f"{text}; the first row that differs is {int(np.argwhere(bad)[0][0])}")
-    return _note(text, name)
-
-
-def _note(evidence: str, output: str = "") -> Finding:
-    return Finding(law="parity", severity="note", place=f"output {output}" if output else "model", evidence=evidence)
-
-
-def _error(output: str, evidence: str) -> Finding:
-    return Finding(
-        law="parity",
-        severity="error",
-        place=f"output {output}",
-        evidence=evidence,
-        mend="the conversion changed the model: convert it with another exporter, or another version of this one",
-    )
+        return PARITY.found(f"output {name}", f"{text}; the first row that differs is {int(np.argwhere(bad)[0][0])}")
+    return PARITY.note(f"output {name}", text)

@@ -1,0 +1,76 @@
+"""All areas together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from shipworthy import check
+from shipworthy.check import apart, areas
+from shipworthy.data import Dataset
+
+X, Y = ("x", "float32", [None, 2]), ("y", "float32", [None, 2])
+
+
+def relu():
+    return [helper.make_node("Relu", ["x"], ["y"])]
+
+
+def said(findings):
+    return [(finding.severity, finding.place) for finding in findings]
+
+
+def test_every_law_is_applied_and_announced(taken):
+    heard = []
+
+    class Ear:
+        def emit(self, record):
+            heard.append((record.stage, record.text, record.done, record.total))
+
+    check.run(taken(relu(), [X], [Y]), sink=Ear())
+    assert heard == [("check", name, done, len(areas.OF_MODELS)) for done, name in enumerate(areas.OF_MODELS)]
+
+
+def test_findings_of_file_and_model_stand_side_by_side(taken, origin):
+    model = taken(relu(), [("x", "float32", None)], [("y", "float32", None)], opset=13, ir_version=7)
+    report = check.inspect(origin(model)) + check.run(model)
+    assert {one.law for one in report.errors} == {"format.valid", "signature.batch"}
+    assert ("warning", "opset 13") in said(report.findings)
+    assert report.laws == (*areas.OF_FILES, *areas.OF_MODELS)
+
+
+def test_a_process_of_its_own_finds_the_same(digits, origin):
+    framework = check.reference(digits.model, trust=True)
+    file = replace(origin(digits.model), trust=True)
+    assert check.apart.inspect(file) == check.inspect(file)
+    assert check.apart.run(digits.model, file, digits.evaluation) == check.run(digits.model, digits.evaluation, framework)
+
+
+@pytest.mark.parametrize("end", ["signal.SIGSEGV", "signal.SIGKILL"])
+def test_a_crash_is_a_finding_and_the_other_areas_go_on(taken, origin, monkeypatch, end):
+    """The child imports this file's folder, where a module stands in for a library that dies."""
+    model = taken(relu(), [X], [Y])
+    monkeypatch.setattr(apart.child, "run", partial(dying, apart.child.run, end))
+    report = apart.run(model, origin(model))
+    assert [one.law for one in report.errors] == ["format.contained"]
+    assert report.errors[0].place == "area signature"
+    assert {one.law for one in report.findings} == {"format.contained", "numbers.parity"}
+
+
+def dying(run, end, arguments, *rest):
+    """The child's program, with an area that dies in the middle."""
+    flag, program, job = arguments
+    dies = f"import os, signal; from shipworthy.check import areas; areas.OF_MODELS['signature'] = lambda _: os.kill(0, {end})"
+    dies = dies.replace("os.kill(0", "os.kill(os.getpid()")
+    return run((flag, f"{dies}; {program}", job), *rest)
+
+
+def test_data_of_another_name_is_no_dataset_of_this_model(taken):
+    model = taken(relu(), [X], [Y])
+    wrong = Dataset("d", "", {"z": np.zeros((3, 2), np.float32)})
+    with pytest.raises(Exception, match="inputs are not those of the model"):
+        check.run(model, wrong, lambda inputs: [inputs["z"]])

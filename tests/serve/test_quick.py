@@ -16,6 +16,7 @@ from shipworthy.records import Signature, TensorSpec
 from shipworthy.serve import oip
 from shipworthy.serve import quick as quick_module
 from shipworthy.serve.quick import Quick
+from shipworthy.serve.runs import Batch, Share
 
 
 def spec(name: str, dtype: str, *shape: int | None) -> TensorSpec:
@@ -39,15 +40,28 @@ def array_of(one: TensorSpec, rows: int) -> st.SearchStrategy[np.ndarray]:
     return hnp.arrays(kind, [n or rows for n in one.shape], elements=texts if one.dtype == "str" else None)
 
 
+def whole(outputs: dict[str, np.ndarray]) -> Share:
+    """The outputs of a request that was run alone."""
+    return Share(Batch(outputs))
+
+
+def among_others(outputs: dict[str, np.ndarray], rows: int) -> Share:
+    """The same outputs as the rows in the middle of a batch."""
+    around = {name: np.concatenate([np.ones_like(array[:1]), array, array]) for name, array in outputs.items()}
+    return Share(Batch(around), 1, 1 + rows)
+
+
 def outcome(parse: Any, body: bytes, header: int | None) -> tuple[str, Any]:
+    """What became of a request, also where its numbers are read only when it is run."""
     try:
         request = parse(body, header)
+        inputs = {name: np.asarray(array) for name, array in request.inputs.items()}
     except ShipworthyError as error:
         return "refused", str(error)
     # The bytes of an array of texts are addresses.
     arrays = {
         name: (array.dtype.str, array.shape, array.tolist() if array.dtype.kind == "O" else array.tobytes())
-        for name, array in request.inputs.items()
+        for name, array in inputs.items()
     }
     return "read", (arrays, request.outputs, request.id, request.rows, request.timeout_us, request.priority)
 
@@ -159,7 +173,7 @@ def test_what_stands_around_the_numbers_is_remembered_within_bounds() -> None:
         quick.parse(body, None)
     again = quick._parse_again(body)
     assert again is not None
-    assert again.inputs["x"].tolist() == [[1, 2, 3]]
+    assert np.asarray(again.inputs["x"]).tolist() == [[1, 2, 3]]
 
 
 @given(st.data())
@@ -186,9 +200,9 @@ def test_bytes_are_read_as_the_full_reader_reads_them_also_from_memory(data: st.
 def test_numbers_that_json_does_not_have_are_refused_as_the_full_reader_does(value: float) -> None:
     quick = Quick("m", "1", ONE_INPUT[0])
     request = quick.parse(FRAMES[0].format(data="1,2,3", name="x", rows=1, width=3, kind="FP32").encode(), None)
-    assert b"[1.0,2.0]" in quick.answer(request, {"p": np.array([[1, 2]], np.float32)})[0]
+    assert b"[1.0,2.0]" in quick.answer(request, whole({"p": np.array([[1, 2]], np.float32)}))[0]
     with pytest.raises(Refused, match="tensor 'p' has no JSON form"):
-        quick.answer(request, {"p": np.array([[1, value]], np.float32)})
+        quick.answer(request, whole({"p": np.array([[1, value]], np.float32)}))
 
 
 @given(st.data())
@@ -223,6 +237,8 @@ def test_answers_are_the_same_bytes(data: st.DataObject) -> None:
             expected: Any = oip.answer(full, "m", "1", outputs)
         except ShipworthyError as error:
             with pytest.raises(type(error)):
-                quick.answer(request, outputs)
+                quick.answer(request, whole(outputs))
         else:
-            assert quick.answer(request, outputs) == expected
+            assert quick.answer(request, whole(outputs)) == expected
+            if signature.is_batched:
+                assert quick.answer(request, among_others(outputs, rows)) == expected

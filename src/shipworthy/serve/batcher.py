@@ -19,8 +19,8 @@ from shipworthy.errors import ShipworthyError, Unavailable
 from shipworthy.protocols import Array, Runner
 from shipworthy.serve import admission
 from shipworthy.serve.admission import Pace
-from shipworthy.serve.runs import Answer, Runs
-from shipworthy.serve.statistics import CANCELLED, EXPIRED, LATE, REJECTED, V2_REST, Statistics
+from shipworthy.serve.runs import Answer, Runs, Share
+from shipworthy.serve.statistics import CANCELLED, EXPIRED, FAILED, LATE, REJECTED, V2_REST, Statistics, outcome_of
 
 # A run in the loop that takes longer than this is the last one there.
 LONGEST_INLINE_NS = 20_000_000
@@ -32,7 +32,7 @@ SWEEP_SECONDS = 0.1
 # How often at most they are looked through because somebody is to be refused.
 CLEAR_NS = 10_000_000
 
-Done = Callable[[dict[str, Array] | None, ShipworthyError | None], int | None]
+Done = Callable[[Share | None, ShipworthyError | None], int | None]
 Key = tuple[tuple[int, ...], ...]
 
 
@@ -86,7 +86,7 @@ class Order:
         self.key: Key = ()
         self.run: tuple[int, int] | None = None
 
-    def done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> int | None:
+    def done(self, outputs: Share | None, error: ShipworthyError | None) -> int | None:
         """Take the answer. Where it cannot be written: how the request has ended so, ``REFUSED`` or ``FAILED``."""
         raise NotImplementedError
 
@@ -109,7 +109,7 @@ class Job(Order):
         super().__init__(inputs, rows, deadline_ns, priority, wire, began_ns)
         self._done = done
 
-    def done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> int | None:
+    def done(self, outputs: Share | None, error: ShipworthyError | None) -> int | None:
         """Hand it on."""
         return self._done(outputs, error)
 
@@ -382,7 +382,11 @@ class Batcher:
             job.run = run
             if isinstance(answer, ShipworthyError):
                 job.done(None, answer)
-                statistics.failed(time.monotonic_ns() - job.began_ns, job.wire)
+                outcome = outcome_of(answer)
+                if outcome == FAILED:
+                    statistics.failed(time.monotonic_ns() - job.began_ns, job.wire)
+                else:
+                    statistics.dropped(outcome, job.wire)
             else:
                 unsaid = job.done(answer, None)
                 if unsaid is not None:

@@ -19,6 +19,7 @@ from shipworthy.serve.batcher import Job
 from shipworthy.serve.catalog import Live
 from shipworthy.serve.compression import TooLarge, compress, expand
 from shipworthy.serve.note import NOTE
+from shipworthy.serve.runs import Share
 from shipworthy.serve.statistics import V2_REST, outcome_of
 from shipworthy.serve.wording import sentence
 
@@ -90,7 +91,7 @@ async def ask(
     live: Live,
     inputs: dict[str, Array],
     rows: int,
-    write: Callable[[dict[str, Array]], T],
+    write: Callable[[Share], T],
     deadline_ns: int = 0,
     priority: int = 0,
     wire: int = V2_REST,
@@ -99,7 +100,7 @@ async def ask(
     """The answer that ``write`` makes of what the model gives, through its queue; see ``batcher.Order``."""
     answered: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
-    def done(outputs: dict[str, Array] | None, error: ShipworthyError | None) -> int | None:
+    def done(outputs: Share | None, error: ShipworthyError | None) -> int | None:
         if answered.done():
             return None
         if outputs is None:

@@ -19,13 +19,13 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from shipworthy.errors import Failed, Refused, ShipworthyError, Unavailable
-from shipworthy.protocols import Array, Arrays
 from shipworthy.serve.batcher import Order
 from shipworthy.serve.bounds import Bounded
 from shipworthy.serve.catalog import Live
 from shipworthy.serve.compression import compress
 from shipworthy.serve.oip import LENGTH_HEADER, read_length
 from shipworthy.serve.quick_tfs import QuickTfs
+from shipworthy.serve.runs import Share
 from shipworthy.serve.statistics import outcome_of
 from shipworthy.serve.tracing import FIELDS, is_lifted, lift
 from shipworthy.serve.wording import error_body, error_headers
@@ -64,7 +64,7 @@ class Reader(Protocol):
         """The request in a body: ``inputs``, ``rows``, ``priority`` and ``timeout_us``."""
         ...
 
-    def answer(self, request: Any, outputs: Arrays) -> tuple[bytes, int | None]:
+    def answer(self, request: Any, outputs: Share) -> tuple[bytes, int | None]:
         """The body that answers, and the bytes of JSON in it where others follow those."""
         ...
 
@@ -173,7 +173,7 @@ class Cycle(Order):
         head = self.head
         return None if head.json_bytes is not None or PRIORITY in body else head.live.batcher.overloaded(self.wire)
 
-    def done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> int | None:
+    def done(self, outputs: Share | None, error: ShipworthyError | None) -> int | None:
         """Answer."""
         head, protocol = self.head, self.protocol
         unsaid = None

@@ -17,9 +17,11 @@ import msgspec
 import numpy as np
 
 from shipworthy.protocols import Array, Arrays
-from shipworthy.records import Signature
+from shipworthy.records import Signature, TensorSpec
 from shipworthy.serve import fit, oip, tensors
+from shipworthy.serve.runs import Share
 from shipworthy.serve.statistics import V2_REST
+from shipworthy.serve.texts import SMALL_BYTES, Frame, Text, read
 
 # Texts that are remembered, and the longest of them.
 MOST_TEXTS = 256
@@ -54,14 +56,18 @@ class Ask(oip.Request, frozen=True):
 class Around:
     """What stands around the numbers of a JSON request with one tensor."""
 
-    __slots__ = ("ask", "decode", "dtype", "name", "shape", "tail")
+    __slots__ = ("ask", "before", "decode", "dtype", "frame", "name", "shape", "tail", "waits")
 
-    def __init__(self, tail: bytes, decode: Any, name: str, dtype: str, shape: tuple[int, ...], ask: Ask) -> None:
+    def __init__(self, before: bytes, tail: bytes, spec: TensorSpec, shape: tuple[int, ...], depth: int, ask: Ask) -> None:
+        self.before = before
         self.tail = tail
-        self.decode = decode
-        self.name = name
-        self.dtype = dtype
+        self.decode = msgspec.json.Decoder(_lists(spec.dtype, depth)).decode
+        self.name = spec.name
+        self.dtype = spec.dtype
         self.shape = shape
+        self.frame = frame = Frame.of(spec.dtype, shape, depth)
+        # Where requests may differ in more than their rows, the queue looks at the shapes of arrays.
+        self.waits = frame is not None and None not in spec.shape[1:]
         self.ask = ask
 
 
@@ -78,6 +84,7 @@ class Quick:
         self._outputs = {spec.name: spec for spec in signature.outputs}
         self._heads: dict[bytes, tuple[Layout, int, Ask]] = {}
         self._arounds: dict[bytes, Around] = {}
+        self._last: Around | None = None
         self._forms: dict[tuple[tuple[str, ...], bool], Form | None] = {}
 
     def parse(self, body: bytes, header_length: int | None) -> oip.Request:
@@ -97,20 +104,24 @@ class Quick:
         ask = known[2]
         return Ask(inputs, ask.outputs, None, ask.rows, 0, 0, ask.form)
 
-    def answer(self, request: oip.Request, outputs: Arrays) -> tuple[bytes, int | None]:
+    def answer(self, request: oip.Request, outputs: Share) -> tuple[bytes, int | None]:
         """The body that answers; see ``oip.answer``."""
         form = request.form if type(request) is Ask else None
         if form is None or request.id is not None:
             return oip.answer(request, self._name, self._version, outputs)
-        arrays = [outputs[name] for name in form.names]
-        shapes = tuple([array.shape for array in arrays])
-        texts = form.texts.get(shapes) or self._texts(request, form, shapes, outputs)
+        known = outputs.batch.known
+        texts = known.get((form, request.rows))
+        if texts is None:
+            arrays = [outputs[name] for name in form.names]
+            shapes = tuple([array.shape for array in arrays])
+            texts = form.texts.get(shapes) or self._texts(request, form, shapes, outputs)
+            known[form, request.rows] = texts
         if form.binary:
-            return b"".join([texts[0], *[array.tobytes() for array in arrays]]), len(texts[0])
+            return b"".join([texts[0], *[outputs[name].tobytes() for name in form.names]]), len(texts[0])
         parts: list[bytes] = []
-        for text, array in zip(texts, arrays, strict=False):
-            data = msgspec.json.encode(array.ravel().tolist())
-            if b"null" in data:  # what JSON makes of NaN and infinity
+        for text, name in zip(texts, form.names, strict=False):
+            data = outputs.text(name)
+            if data is None:
                 return oip.answer(request, self._name, self._version, outputs)
             parts += (text, data)
         parts.append(texts[-1])
@@ -126,27 +137,49 @@ class Quick:
             for name, shape in zip(form.names, shapes, strict=True):
                 datatype = tensors.DATATYPES[self._outputs[name].dtype].encode()
                 quoted, sizes = msgspec.json.encode(name), ",".join(map(str, shape)).encode()
-                texts.append(b'%b%b,"shape":[%b],"datatype":"%b","data":' % (before, quoted, sizes, datatype))
-                before = b'},{"name":'
-            texts.append(b"}]," + msgspec.json.encode({"model_name": self._name, "model_version": self._version})[1:])
+                texts.append(b'%b%b,"shape":[%b],"datatype":"%b","data":[' % (before, quoted, sizes, datatype))
+                before = b']},{"name":'
+            texts.append(b"]}]," + msgspec.json.encode({"model_name": self._name, "model_version": self._version})[1:])
         _keep(form.texts, shapes, texts)
         return texts
 
     def _parse_again(self, body: bytes) -> Ask | None:
         """A request whose text around its numbers is known. Saves 5 µs a request of 64 numbers."""
-        start = body.find(b"[", body.find(_DATA))
-        around = self._arounds.get(body[:start]) if 0 < start <= LONGEST_TEXT else None
+        around = self._last  # mostly the same client again
+        if around is None or not body.startswith(around.before):
+            start = body.find(b"[", body.find(_DATA))
+            around = self._last = self._arounds.get(body[:start]) if 0 < start <= LONGEST_TEXT else None
         if around is None or not body.endswith(around.tail):
             return None
+        numbers = self._numbers(body, around)
+        if numbers is None:
+            return None
+        ask = around.ask
+        return Ask({around.name: numbers}, ask.outputs, None, ask.rows, 0, 0, ask.form)
+
+    def _numbers(self, body: bytes, around: Around) -> Array | None:
+        """The numbers, or the text that stands for them; ``None`` when something is wrong with them."""
+        start, frame = len(around.before), around.frame
+        if frame is not None:
+            text = body[start : len(body) - len(around.tail)]
+            if around.waits and len(text) <= SMALL_BYTES:
+                # numpy takes it for an array, and so do we
+                return Text(frame, text, body, self._full) if frame.holds(text) else None  # type: ignore[return-value]
+            return read([text], frame) if frame.nests(text) else None
         try:
             values = around.decode(memoryview(body)[start : len(body) - len(around.tail)])
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return None
-        array = tensors.from_lists(values, around.dtype, around.shape)
-        if array is None:
-            return None
-        ask = around.ask
-        return Ask({around.name: array}, ask.outputs, None, ask.rows, 0, 0, ask.form)
+        return tensors.from_lists(values, around.dtype, around.shape)
+
+    def _full(self, body: bytes) -> Array:
+        """The only array of a request, by the full reader.
+
+        Raises:
+            Refused: what is wrong with the request.
+        """
+        (array,) = oip.parse(body, None, self._signature).inputs.values()
+        return array
 
     def _parse_json(self, body: bytes) -> Ask | None:
         opening = _OPENING.search(body)
@@ -219,10 +252,9 @@ class Quick:
                 return
         except (*_UNREADABLE, LookupError, TypeError):
             return
-        dtype = self._specs[entry.name].dtype
-        decoder = msgspec.json.Decoder(_lists(dtype, depth))
+        spec = self._specs[entry.name]
         ask = Ask({}, request.outputs, None, request.rows, 0, 0, request.form)
-        _keep(self._arounds, before, Around(tail, decoder.decode, entry.name, dtype, entry.shape, ask))
+        _keep(self._arounds, before, Around(before, tail, spec, entry.shape, depth, ask))
 
     def _remember_head(self, head: bytes, body: bytes, request: oip.Request) -> None:
         """Keep the layout of a well-formed binary request without an id, so that the next one is read at a glance."""

@@ -3,20 +3,70 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from shipworthy.errors import Failed, ShipworthyError
 from shipworthy.protocols import Array, Runner
+from shipworthy.serve.texts import joined, written_by_row
 
 # What runtimes say when memory is short: onnxruntime's arenas, CUDA, TensorRT, OpenVINO, C++.
 SHORT_OF_MEMORY = ("failed to allocate memory", "bfcarena", "bfc_arena", "out of memory", "outofmemory", "bad_alloc")
 
-Answer = dict[str, Array] | ShipworthyError
-
 log = logging.getLogger(__name__)
+
+
+class Batch:
+    """The outputs of one run, rows along their first axes; what is made of all of them at once is made here.
+
+    ``known`` is for whoever writes answers: what is the same in all of those of this batch.
+    """
+
+    __slots__ = ("_texts", "known", "outputs")
+
+    def __init__(self, outputs: dict[str, Array]) -> None:
+        self.outputs = outputs
+        self.known: dict[Any, Any] = {}
+        self._texts: dict[str, list[bytes] | None] = {}
+
+    def texts(self, name: str) -> list[bytes] | None:
+        """The numbers of each row of an output; see ``texts.written_by_row``."""
+        if name not in self._texts:
+            self._texts[name] = written_by_row(self.outputs[name])
+        return self._texts[name]
+
+
+class Share(Mapping[str, Array]):
+    """What one request gets of a batch: its rows of each output, cut out when they are asked for; all, without ``end``."""
+
+    __slots__ = ("_end", "_start", "batch")
+
+    def __init__(self, batch: Batch, start: int = 0, end: int | None = None) -> None:
+        self.batch = batch
+        self._start = start
+        self._end = end
+
+    def __getitem__(self, name: str) -> Array:
+        array = self.batch.outputs[name]
+        return array if self._end is None else array[self._start : self._end]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.batch.outputs)
+
+    def __len__(self) -> int:
+        return len(self.batch.outputs)
+
+    def text(self, name: str) -> bytes | None:
+        """The numbers of an output as JSON, flat and without brackets; ``None`` as ``Batch.texts``."""
+        texts = self.batch.texts(name)
+        if texts is None:
+            return None
+        return texts[self._start] if self._end == self._start + 1 else b",".join(texts[self._start : self._end])
+
+
+Answer = Share | ShipworthyError
 
 
 class Asked(Protocol):
@@ -41,7 +91,7 @@ class Runs:
         try:
             return list(self._together(batch))
         except ShipworthyError as error:
-            return [error] if len(batch) == 1 else [self._alone(one) for one in batch]
+            return [error] if len(batch) == 1 else self._sorted_out(batch)
         except Exception:  # whatever it was, every caller gets an answer
             log.exception("a batch of %d requests could not be run", len(batch))
             return [Failed("internal error: the server's log says more")] * len(batch)
@@ -49,32 +99,44 @@ class Runs:
             if self.max_rows < rows:
                 log.warning("memory does not suffice for batches of %d rows: from now on %d at most", rows, self.max_rows)
 
-    def _together(self, batch: Sequence[Asked]) -> list[dict[str, Array]]:
+    def _together(self, batch: Sequence[Asked]) -> list[Share]:
         if len(batch) == 1:
-            return [self._in_parts(batch[0])]
-        inputs = {name: np.concatenate([one.inputs[name] for one in batch]) for name in batch[0].inputs}
-        outputs = self._call(inputs, sum([one.rows for one in batch]))
+            return [Share(Batch(self._in_parts(batch[0])))]
+        inputs = {name: joined([one.inputs[name] for one in batch]) for name in batch[0].inputs}
+        whole = Batch(self._call(inputs, sum([one.rows for one in batch])))
         answers = []
         at = 0
         for one in batch:
-            answers.append({name: array[at : at + one.rows] for name, array in outputs.items()})
+            answers.append(Share(whole, at, at + one.rows))
             at += one.rows
         return answers
 
+    def _sorted_out(self, batch: Sequence[Asked]) -> list[Answer]:
+        """After a failed batch: what cannot be read takes no other with it, and what cannot be run neither."""
+        unread: dict[int, Answer] = {}
+        for place, one in enumerate(batch):
+            try:
+                one.inputs = {name: np.asarray(array) for name, array in one.inputs.items()}
+            except ShipworthyError as error:
+                unread[place] = error
+        rest = [one for place, one in enumerate(batch) if place not in unread]
+        answers = iter(self.run(rest) if unread and rest else [self._alone(one) for one in rest])
+        return [unread[place] if place in unread else next(answers) for place in range(len(batch))]
+
     def _alone(self, one: Asked) -> Answer:
-        """After a failed batch each is tried by itself: one that cannot be run takes no other with it."""
         try:
-            return self._in_parts(one)
+            return Share(Batch(self._in_parts(one)))
         except ShipworthyError as error:
             return error
 
     def _in_parts(self, one: Asked) -> dict[str, Array]:
         """One alone; in parts, when it is larger than the largest batch."""
+        inputs = {name: np.asarray(array) for name, array in one.inputs.items()}
         step = self.max_rows
         if one.rows <= step or not self._splits:
-            return self._call(one.inputs, one.rows)
+            return self._call(inputs, one.rows)
         starts = range(0, one.rows, step)
-        return _joined([self._call(_cut(one.inputs, at, at + step), min(step, one.rows - at)) for at in starts])
+        return _joined([self._call(_cut(inputs, at, at + step), min(step, one.rows - at)) for at in starts])
 
     def _call(self, inputs: dict[str, Array], rows: int) -> dict[str, Array]:
         """One run, or two of half the rows when memory does not suffice, down to single rows."""

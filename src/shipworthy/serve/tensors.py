@@ -19,6 +19,7 @@ import numpy as np
 
 from shipworthy.errors import Refused
 from shipworthy.protocols import Array
+from shipworthy.serve.texts import written
 
 DATATYPES = {
     "bool": "BOOL",
@@ -143,6 +144,8 @@ def to_json(name: str, array: Array) -> msgspec.Raw:
             expected="finite numbers of another type",
             next="send it as bytes (binary tensor data extension: binary_data_size), or ask for it so (binary_data: true)",
         )
+    if array.dtype.kind not in "OU":
+        return msgspec.Raw(written(array))
     try:
         return msgspec.Raw(msgspec.json.encode(array.ravel().tolist()))
     except UnicodeEncodeError as error:

@@ -6,7 +6,6 @@ import time
 from collections import deque
 
 from shipworthy.errors import ShipworthyError
-from shipworthy.protocols import Array
 from shipworthy.serve import calls
 from shipworthy.serve.batcher import Job
 from shipworthy.serve.calls import Call
@@ -15,6 +14,7 @@ from shipworthy.serve.grpc import messages
 from shipworthy.serve.grpc.answers import Writer
 from shipworthy.serve.grpc.asks import Ask, Reader
 from shipworthy.serve.grpc.edges import answered, written
+from shipworthy.serve.runs import Share
 from shipworthy.serve.statistics import V2_GRPC
 from shipworthy.serve.wording import sentence
 
@@ -54,7 +54,7 @@ class _One:
                 self._call.note.asked(ask.live, self._job)
             ask.live.submit(self._job)
 
-    def _done(self, outputs: dict[str, Array] | None, error: ShipworthyError | None) -> int | None:
+    def _done(self, outputs: Share | None, error: ShipworthyError | None) -> int | None:
         if outputs is None:
             self._refuse(error)  # type: ignore[arg-type]  # without outputs there is an error
             return None
@@ -97,7 +97,7 @@ class _Stream:
             def refuse(error: ShipworthyError) -> None:
                 self._answer(slot, _error(error, ask))
 
-            def done(outputs: dict[str, Array] | None, error: ShipworthyError | None) -> int | None:
+            def done(outputs: Share | None, error: ShipworthyError | None) -> int | None:
                 if outputs is None:
                     refuse(error)  # type: ignore[arg-type]  # without outputs there is an error
                     return None

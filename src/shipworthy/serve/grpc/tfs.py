@@ -19,6 +19,7 @@ from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.fleet import Fleet, Wish
 from shipworthy.serve.grpc import examples, messages, tensorproto
 from shipworthy.serve.grpc.edges import answered, written
+from shipworthy.serve.runs import Share
 from shipworthy.serve.source import Policy
 from shipworthy.serve.statistics import TFS_GRPC
 from shipworthy.serve.tfs import DATATYPES
@@ -124,7 +125,7 @@ class Service:
                 with live.statistics.until_queued(TFS_GRPC):
                     inputs, rows = parse(request, live)
 
-                def done(outputs: dict[str, Array] | None, error: ShipworthyError | None) -> int | None:
+                def done(outputs: Share | None, error: ShipworthyError | None) -> int | None:
                     if outputs is None:
                         refuse(error)  # type: ignore[arg-type]  # without outputs there is an error
                         return None

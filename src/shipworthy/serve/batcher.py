@@ -20,7 +20,7 @@ from shipworthy.protocols import Array, Runner
 from shipworthy.serve import admission
 from shipworthy.serve.admission import Pace
 from shipworthy.serve.runs import Answer, Runs, Share
-from shipworthy.serve.statistics import CANCELLED, EXPIRED, FAILED, LATE, REJECTED, V2_REST, Statistics, outcome_of
+from shipworthy.serve.statistics import CANCELLED, EXPIRED, LATE, REJECTED, V2_REST, Statistics, outcome_of
 
 # A run in the loop that takes longer than this is the last one there.
 LONGEST_INLINE_NS = 20_000_000
@@ -382,11 +382,7 @@ class Batcher:
             job.run = run
             if isinstance(answer, ShipworthyError):
                 job.done(None, answer)
-                outcome = outcome_of(answer)
-                if outcome == FAILED:
-                    statistics.failed(time.monotonic_ns() - job.began_ns, job.wire)
-                else:
-                    statistics.dropped(outcome, job.wire)
+                statistics.failed(time.monotonic_ns() - job.began_ns, job.wire, outcome_of(answer))
             else:
                 unsaid = job.done(answer, None)
                 if unsaid is not None:

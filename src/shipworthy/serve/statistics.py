@@ -78,11 +78,10 @@ class Statistics:
         self.queue_counts[bisect_left(edges_ns, queue_ns)] += 1
         self.compute_counts[bisect_left(edges_ns, compute_ns)] += 1
 
-    def failed(self, whole_ns: int, protocol: int = V2_REST) -> None:
-        """One request out of the queue that the model could not answer."""
-        self.in_flight -= 1
-        self.requests[FAILED + protocol] += 1
-        self.failures_ns += whole_ns
+    def failed(self, whole_ns: int, protocol: int = V2_REST, outcome: int = FAILED) -> None:
+        """One request out of the queue that the model could not answer, or, as ``outcome`` says, that was wrong."""
+        self.dropped(outcome, protocol)
+        self.failures_ns += whole_ns if outcome == FAILED else 0
 
     def dropped(self, outcome: int, protocol: int = V2_REST) -> None:
         """One request left the queue unanswered: ``EXPIRED``, ``CANCELLED``, or its answer could not be written."""

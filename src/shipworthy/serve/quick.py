@@ -56,19 +56,29 @@ class Ask(oip.Request, frozen=True):
 class Around:
     """What stands around the numbers of a JSON request with one tensor."""
 
-    __slots__ = ("ask", "before", "decode", "dtype", "frame", "name", "shape", "tail", "waits")
+    __slots__ = ("_decode", "_dtype", "_shape", "ask", "before", "frame", "name", "tail", "waits")
 
     def __init__(self, before: bytes, tail: bytes, spec: TensorSpec, shape: tuple[int, ...], depth: int, ask: Ask) -> None:
         self.before = before
         self.tail = tail
-        self.decode = msgspec.json.Decoder(_lists(spec.dtype, depth)).decode
+        self._decode = msgspec.json.Decoder(_lists(spec.dtype, depth)).decode
         self.name = spec.name
-        self.dtype = spec.dtype
-        self.shape = shape
-        self.frame = frame = Frame.of(spec.dtype, shape, depth)
+        self._dtype = spec.dtype
+        self._shape = shape
+        self.frame: Any = Frame.of(spec.dtype, shape, depth)
         # Where requests may differ in more than their rows, the queue looks at the shapes of arrays.
-        self.waits = frame is not None and None not in spec.shape[1:]
+        self.waits = self.frame is not None and None not in spec.shape[1:]
         self.ask = ask
+
+    def read(self, text: bytes) -> Array | None:
+        """The numbers of a text; ``None`` when something is wrong with them."""
+        if self.frame is not None:
+            return read([text], self.frame) if self.frame.nests(text) else None
+        try:
+            values = self._decode(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        return tensors.from_lists(values, self._dtype, self._shape)
 
 
 class Quick:
@@ -151,26 +161,17 @@ class Quick:
             around = self._last = self._arounds.get(body[:start]) if 0 < start <= LONGEST_TEXT else None
         if around is None or not body.endswith(around.tail):
             return None
-        numbers = self._numbers(body, around)
+        text = body[len(around.before) : len(body) - len(around.tail)]
+        numbers: Any
+        if around.waits and len(text) <= SMALL_BYTES:
+            frame = around.frame
+            numbers = Text(frame, text, body, self._full) if frame.holds(text) else None
+        else:
+            numbers = around.read(text)
         if numbers is None:
             return None
         ask = around.ask
         return Ask({around.name: numbers}, ask.outputs, None, ask.rows, 0, 0, ask.form)
-
-    def _numbers(self, body: bytes, around: Around) -> Array | None:
-        """The numbers, or the text that stands for them; ``None`` when something is wrong with them."""
-        start, frame = len(around.before), around.frame
-        if frame is not None:
-            text = body[start : len(body) - len(around.tail)]
-            if around.waits and len(text) <= SMALL_BYTES:
-                # numpy takes it for an array, and so do we
-                return Text(frame, text, body, self._full) if frame.holds(text) else None  # type: ignore[return-value]
-            return read([text], frame) if frame.nests(text) else None
-        try:
-            values = around.decode(memoryview(body)[start : len(body) - len(around.tail)])
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return None
-        return tensors.from_lists(values, around.dtype, around.shape)
 
     def _full(self, body: bytes) -> Array:
         """The only array of a request, by the full reader.

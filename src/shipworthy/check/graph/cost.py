@@ -53,7 +53,8 @@ def look(subject: Subject, seen: View) -> Iterator[Finding]:
         return
     evidence = (
         f"one row takes {ratio:.2f} times ({low:.2f} to {high:.2f}, 95 %, {pairs} pairs in turn, "
-        f"{subject.target.threads} thread{'s'[: subject.target.threads != 1]}) as long as after onnxruntime's folding and fusion{_missed(seen)}"
+        f"{subject.target.threads} thread{'s'[: subject.target.threads != 1]}) as long as after onnxruntime's folding and "
+        f"fusion{_missed(seen)}"
     )
     yield FUSED.found(place, evidence) if low > LUCK else FUSED.note(place, evidence)
 

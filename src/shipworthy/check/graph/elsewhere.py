@@ -63,8 +63,8 @@ def fallbacks(seen: View, functions: Collection[tuple[str, str]] = ()) -> Iterat
         return
     engines = _engines(seen, {id(node) for node in left})
     evidence = (
-        f"{len(left)} of {len(seen.nodes)} nodes are not read by TensorRT (table: {TABLE}; later versions read more): {listed(left)}; "
-        f"the rest is at least {engines} engine{'s'[: engines != 1]}"
+        f"{len(left)} of {len(seen.nodes)} nodes are not read by TensorRT (table: {TABLE}; later versions read more): "
+        f"{listed(left)}; the rest is at least {engines} engine{'s'[: engines != 1]}"
     )
     yield FALLBACK.found(f"node {called(left[0])}", evidence)
 

@@ -203,7 +203,7 @@ def prove(path: Path, draft: Path) -> str:
     sizes = [rows] + [2 * rows, 1] * bool(fixed)  # of a model that was free, only the weights were mended
     worst = max(_differs(_in_batches(mend, inputs, size), wanted, size) for size in dict.fromkeys(sizes))
     others = " and at " * (len(sizes) > 1) + ", ".join(str(size) for size in dict.fromkeys(sizes[1:]) if size != rows)
-    return f"proved: it answers as the original, at {rows} row{"s"[: rows != 1]} a call{others}; the largest difference is {worst:.2g}"
+    return f"proved: it answers as the original, at {rows} row{'s'[: rows != 1]} a call{others}; largest difference {worst:.2g}"
 
 
 def _in_batches(runner: Runner, inputs: Arrays, size: int) -> dict[str, Array]:

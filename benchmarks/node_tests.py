@@ -152,7 +152,8 @@ def _mixes(case: Any, session: ort.InferenceSession) -> bool:
 
 def _given(case: Any, session: ort.InferenceSession) -> dict[str, Array]:
     rows = case.data_sets[0][0] if case.data_sets else []
-    return {one.name: np.asarray(given) for one, given in zip(session.get_inputs(), rows, strict=False)}
+    arrays = [onnx.numpy_helper.to_array(one) if isinstance(one, onnx.TensorProto) else np.asarray(one) for one in rows]
+    return {one.name: given for one, given in zip(session.get_inputs(), arrays, strict=False)}
 
 
 def _zeros(value: ort.NodeArg, more: int) -> Array:

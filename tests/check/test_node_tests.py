@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,19 @@ import pytest
 from shipworthy.check import areas, signature
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "node_tests.py"
-SAMPLE = ("batchnorm", "conv", "dropout", "gather", "gru", "relu", "reshape", "sce", "sequenceinsert", "sinh", "stringconcat")
+# Modules of onnx.backend.test.case.node.
+SAMPLE = (
+    "batch_normalization",
+    "conv",
+    "dropout",
+    "gather",
+    "gru",
+    "relu",
+    "reshape",
+    "sequenceinsert",
+    "sinh",
+    "string_concat",
+)
 # onnx 1.23.2: its own checker fails on its own function body when shapes are inferred; onnxruntime loads and runs the model.
 OF_ONNX = {"test_mvn"}
 
@@ -18,21 +31,19 @@ OF_ONNX = {"test_mvn"}
 @pytest.fixture(scope="module")
 def script():
     spec = importlib.util.spec_from_file_location("node_tests", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    __import__("sys").modules["node_tests"] = module  # dataclasses look their module up
+    module = sys.modules["node_tests"] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="module")
 def sample(script):
-    wanted = {"test_" + name for name in SAMPLE}
-    return [(operator, case) for operator, case in script.cases(SAMPLE) if any(case.name.startswith(one) for one in wanted)]
+    return script.cases(SAMPLE)
 
 
 def test_a_sample_has_no_false_error(script, sample):
     outcomes = list(script.look(sample))
-    assert len(outcomes) > 50
+    assert len(outcomes) > 30
     assert [one.false for one in outcomes if one.false] == []
     assert {law for one in outcomes for law in one.proved} >= {"signature.batch", "signature.dtype", "graph.training"}
     assert sum(bool(one.unsaid) for one in outcomes) <= 1  # a GRU with the batch first

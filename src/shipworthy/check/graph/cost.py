@@ -22,8 +22,8 @@ from shipworthy.records import Finding
 
 SECONDS = 2.0
 # A call that takes longer is not worth the wait; six pairs are the least that give an interval of 95 %.
-LONGEST_SECONDS = 0.35
-LEAST, MOST = 6, 60
+LONGEST_SECONDS = 0.5
+LEAST, MOST = 6, 30
 # One sample is as many calls as take so long: the clock and a neighbour's interruption matter little.
 SAMPLE_SECONDS = 0.01
 # Where the memory of two sessions lies sets them apart by up to so much (decision 5): below it a ratio says nothing.

@@ -118,6 +118,15 @@ REFUSED = {
         ),
         "it does not run with 8 rows",
     ),
+    "a zero that means none": (
+        lambda saved: saved(
+            [node("Reshape", ["x", "s"], ["y"], allowzero=1)],
+            [X],
+            [("y", "float32", [1, 2, 1])],
+            {"s": np.array([1, 2, 1])},
+        ),
+        "Reshape 'y' makes the constant shape [1, 2, 1]",
+    ),
     "inputs of several first dimensions": (
         lambda saved: saved([node("MatMul", ["x", "z"], ["y"])], [X, ("z", "float32", [2, 3])], [("y", "float32", [1, 3])]),
         "the inputs differ in it: 'x' 1, 'z' 2",

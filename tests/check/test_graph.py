@@ -286,6 +286,14 @@ def test_what_takes_too_long_is_not_measured(taken, subject, monkeypatch):
     assert "is not measured: one call takes" in finding.evidence
 
 
+def test_what_would_need_too_much_memory_is_not_measured(taken, subject, monkeypatch):
+    monkeypatch.setattr(cost, "LARGEST_BYTES", 100)
+    monkeypatch.setattr(cost, "caller", None)
+    one = subject(taken([node("MatMul", "x w", "y")], *chain(0)[1:]))
+    (finding,) = cost.look(one, view(one.proto))
+    assert "is not measured: that would take 2 MB more" in finding.evidence
+
+
 def test_rows_that_do_not_run_are_no_crash(taken, subject):
     nodes = [node("Reshape", "x s", "m"), node("Relu", "m", "y")]
     one = subject(taken(nodes, [X], [("y", "float32", None)], {"s": np.array([7, 7])}))

@@ -24,6 +24,8 @@ SECONDS = 2.0
 # A call that takes longer is not worth the wait; six pairs are the least that give an interval of 95 %.
 LONGEST_SECONDS = 0.5
 LEAST, MOST = 6, 30
+# Two sessions more hold the weights twice more.
+LARGEST_BYTES = 500_000_000
 # One sample is as many calls as take so long: the clock and a neighbour's interruption matter little.
 SAMPLE_SECONDS = 0.01
 # Where the memory of two sessions lies sets them apart by up to so much (decision 5): below it a ratio says nothing.
@@ -43,6 +45,10 @@ LAWS = (FUSED,)
 def look(subject: Subject, seen: View) -> Iterator[Finding]:
     """One figure: how much longer a call takes as the model is written."""
     place = f"{len(seen.nodes)} nodes"
+    size = sum(tensor.ByteSize() for tensor in seen.weights.values())
+    if size > LARGEST_BYTES:
+        yield FUSED.note(place, f"what folding and fusion gain is not measured: that would take {2 * size / 1e6:.0f} MB more")
+        return
     try:
         ratio, low, high, pairs = _measure(subject)
     except ShipworthyError as error:

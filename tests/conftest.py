@@ -16,7 +16,14 @@ from shipworthy import check
 from shipworthy.data import Dataset
 from shipworthy.records import Model
 
-TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "str": TensorProto.STRING, "float16": TensorProto.FLOAT16}
+TYPES = {
+    "float32": TensorProto.FLOAT,
+    "int64": TensorProto.INT64,
+    "str": TensorProto.STRING,
+    "float16": TensorProto.FLOAT16,
+    "float64": TensorProto.DOUBLE,
+    "bool": TensorProto.BOOL,
+}
 Spec = tuple[str, str, list[int | None]]
 
 

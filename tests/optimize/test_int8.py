@@ -9,10 +9,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from shipworthy.backends.onnx_graph import nodes
 from shipworthy.errors import Refused
 from shipworthy.optimize.graph import Graph
 from shipworthy.optimize.int8 import Int8Dynamic, Int8Static, misplaced
-from shipworthy.optimize.nodes import nodes, notes
+from shipworthy.optimize.nodes import notes
 from shipworthy.records import Target
 
 INT8, UINT8, INT32, FLOAT = TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.FLOAT

@@ -6,6 +6,7 @@ import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +21,12 @@ from shipworthy.records import Int8Types, Target
 # Activations of one call: enough rows to be quick, few enough that a large model stays far below a gigabyte.
 ANSWER_BYTES = 64_000_000
 MOST_ROWS = 64
+# How far a graph is optimised when it is loaded: not at all, or by what is standard operators again.
+Level = Literal["none", "basic"]
+LEVELS = {
+    "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
+    "basic": ort.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+}
 
 
 def optimise(model: Path, result: Path) -> None:
@@ -68,6 +75,23 @@ def feed(model: Path, names: Sequence[str], rows: Arrays, take: Callable[[Mappin
         del answers  # before the next ones are made
 
 
+def caller(model: str, threads: int, level: Level, rows: Arrays) -> Callable[[], object]:
+    """What runs the model on these rows each time it is called, its graph optimised to that level and no further.
+
+    Raises:
+        Refused: onnxruntime does not load the model.
+        Failed: it cannot run the rows.
+    """
+    options = ort.SessionOptions()
+    options.graph_optimization_level = LEVELS[level]
+    run = partial(session(Path(model), Target(threads=threads), options).run, None, dict(rows))
+    try:
+        run()
+    except Exception as error:  # whatever the runtime raises: the boundary lets out only our own
+        raise Failed("onnxruntime could not run the rows", found=str(error).splitlines()[0][:300]) from error
+    return run
+
+
 def lacks(dtype: Literal["float16", "bfloat16"], target: Target) -> str:
     """What onnxruntime says when it is to multiply matrices of that type on the target; empty when it can."""
     import onnx  # noqa: PLC0415  (never in a server)
@@ -80,10 +104,15 @@ def lacks(dtype: Literal["float16", "bfloat16"], target: Target) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         probe = Path(scratch) / "probe.onnx"
         probe.write_bytes(proto.SerializeToString())
-        try:
-            session(probe, target)
-        except Refused as error:
-            return error.found
+        return refusal(probe, target)
+
+
+def refusal(model: Path, target: Target | None = None) -> str:
+    """What onnxruntime says when it does not load the model, on the plain CPU if no target is named; empty when it does."""
+    try:
+        session(model, target or Target())
+    except Refused as error:
+        return error.found
     return ""
 
 

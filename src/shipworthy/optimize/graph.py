@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from shipworthy.backends.onnx_graph import keep, nodes
 from shipworthy.backends.onnxruntime_passes import optimise
 from shipworthy.optimize import reasons
-from shipworthy.optimize.nodes import keep, nodes, outline, read, write
+from shipworthy.optimize.nodes import outline, read, write
 from shipworthy.optimize.tidy import drop_dead, merge
 from shipworthy.protocols import Arrays
 from shipworthy.records import Target

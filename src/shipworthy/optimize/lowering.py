@@ -15,7 +15,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from shipworthy.optimize.nodes import branches, element_types, keep, opset, outputs, read_inside
+from shipworthy.backends.onnx_graph import branches, keep, outputs, read_inside
+from shipworthy.optimize.nodes import element_types, opset
 
 Low = Literal["float16", "bfloat16"]
 TYPES: dict[Low, int] = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}

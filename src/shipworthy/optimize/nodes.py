@@ -1,10 +1,9 @@
-"""The ONNX file as passes see it: every node, what it reads, its notes; read with its weights, written as one file."""
+"""The ONNX file as passes see it: read with its weights, written as one file; its notes, its types, its names."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -14,44 +13,6 @@ from shipworthy.errors import Refused
 # One protobuf message cannot be larger, and a variant is one file.
 LIMIT_BYTES = 2**31 - 1
 NOTE = "shipworthy."
-
-
-def nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """The nodes of the graph and of the graphs in their attributes (If, Loop, Scan), at every depth."""
-    for node in graph.node:
-        yield node
-        for inner in branches(node):
-            yield from nodes(inner)
-
-
-def branches(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs in the attributes of a node."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def outputs(graph: onnx.GraphProto) -> set[str]:
-    """The names of what the graph gives."""
-    return {one.name for one in graph.output}
-
-
-def read_inside(node: onnx.NodeProto) -> set[str]:
-    """Every name that the branches of a node read, their own among them."""
-    found: set[str] = set()
-    for branch in branches(node):
-        found |= outputs(branch)
-        for inner in branch.node:
-            found |= {*inner.input} | read_inside(inner)
-    return found
-
-
-def keep(field: Any, wanted: Callable[[Any], bool]) -> None:
-    """Take out of a repeated field the messages that are not wanted, asking from the last to the first."""
-    for place in reversed(range(len(field))):
-        if not wanted(field[place]):
-            del field[place]
 
 
 def read(path: Path) -> onnx.ModelProto:

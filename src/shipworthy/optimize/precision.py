@@ -12,12 +12,13 @@ from typing import Any
 
 import onnx
 
+from shipworthy.backends.onnx_graph import keep
 from shipworthy.backends.onnxruntime_passes import lacks
 from shipworthy.errors import Refused
 from shipworthy.optimize import reasons
 from shipworthy.optimize.calibration import calibrate
 from shipworthy.optimize.lowering import BLOCKED, Low, constants_to_weights, lower, lowerable
-from shipworthy.optimize.nodes import keep, name_nodes, note, outline, read, write
+from shipworthy.optimize.nodes import name_nodes, note, outline, read, write
 from shipworthy.protocols import Arrays
 from shipworthy.records import Target
 

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable
 import onnx
 from onnx import numpy_helper
 
-from shipworthy.optimize.nodes import nodes, opset
+from shipworthy.backends.onnx_graph import nodes
+from shipworthy.optimize.nodes import opset
 from shipworthy.protocols import Arrays
 
 QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"}

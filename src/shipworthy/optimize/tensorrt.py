@@ -14,10 +14,10 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper
 
+from shipworthy.backends.onnx_graph import nodes
 from shipworthy.backends.tensorrt_plan import Options, Plan, plan, trtexec
 from shipworthy.errors import Refused
 from shipworthy.files import file_digest, write_bytes
-from shipworthy.optimize.nodes import nodes
 from shipworthy.records import Record, Signature, Target, encode
 
 MULTIPLY = ("Conv", "ConvTranspose", "Gemm", "MatMul")

@@ -7,7 +7,7 @@ import hashlib
 import onnx
 from onnx import numpy_helper
 
-from shipworthy.optimize.nodes import branches, keep, nodes, outputs, read_inside
+from shipworthy.backends.onnx_graph import branches, keep, nodes, outputs, read_inside
 
 
 def drop_dead(proto: onnx.ModelProto) -> int:

@@ -1,0 +1,85 @@
+"""Area ``graph``: the target's runtime has every operator, where that is not onnxruntime on a CPU (``kernels`` is for that)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import onnx
+
+from shipworthy.backends import runners
+from shipworthy.check.graph.tensorrt_operators import READ, TABLE
+from shipworthy.check.graph.view import View, called, listed
+from shipworthy.check.law import Law
+from shipworthy.check.subject import Subject
+from shipworthy.errors import Refused
+from shipworthy.records import Finding
+
+# TensorRT has no numbers of these types; whole numbers of 8 bits only as quantized ones.
+FOREIGN = {
+    getattr(onnx.TensorProto, name) for name in ("STRING", "INT16", "UINT16", "UINT32", "UINT64", "COMPLEX64", "COMPLEX128")
+}
+
+FALLBACK = Law(
+    name="graph.fallback",
+    severity="warning",
+    holds="the accelerator's runtime takes the whole graph",
+    breaks="the graph is split: tensors travel between runtimes, and TensorRT without onnxruntime refuses it",
+    mend="replace the nodes that are named by others, or do that part before and after the model",
+)
+LOADS = Law(
+    name="graph.loads",
+    severity="error",
+    holds="the target's runtime loads the model",
+    breaks="the server does not start",
+    mend='set runtime = "onnxruntime" for this target, or export with operators that the runtime has',
+)
+LAWS = (FALLBACK, LOADS)
+
+
+def look(subject: Subject, seen: View) -> Iterator[Finding]:
+    """By a table for TensorRT, by loading for OpenVINO; plain CUDA is said not to be checked."""
+    target = subject.target
+    if target.runtime == "tensorrt":
+        yield from fallbacks(seen, {(one.domain, one.name) for one in subject.proto.functions})
+    elif target.runtime == "openvino":
+        try:
+            runners.load(Path(subject.model.path), target).close()
+        except Refused as error:
+            if "extra" in error.what:
+                yield LOADS.note("OpenVINO", f"not checked: {error.what}; {error.next}")
+            else:
+                yield LOADS.found("OpenVINO", error.found or error.what)
+    elif target.device == "cuda":
+        yield FALLBACK.note(
+            "CUDA", "not checked: which operators onnxruntime leaves to the CPU is seen on a machine with a GPU only"
+        )
+
+
+def fallbacks(seen: View, functions: Collection[tuple[str, str]] = ()) -> Iterator[Finding]:
+    """The nodes that TensorRT does not read, and into how many engines they cut the graph at least."""
+    left = [node for node in seen.nodes if not _is_read(node, seen, functions)]
+    if not left:
+        return
+    engines = _engines(seen, {id(node) for node in left})
+    evidence = (
+        f"{len(left)} of {len(seen.nodes)} nodes are not read by TensorRT (table: {TABLE}; later versions read more): "
+        f"{listed(left)}; the rest is at least {engines} engine{'s'[: engines != 1]}"
+    )
+    yield FALLBACK.found(f"node {called(left[0])}", evidence)
+
+
+def _is_read(node: onnx.NodeProto, seen: View, functions: Collection[tuple[str, str]]) -> bool:
+    if (node.domain, node.op_type) in functions:
+        return True
+    kinds = {seen.types.get(name) for name in (*node.input, *node.output)}
+    return node.domain in ("", "ai.onnx") and node.op_type in READ and not kinds & FOREIGN
+
+
+def _engines(seen: View, left: Collection[int]) -> int:
+    """How many engines a chain of nodes needs at least: a new one after each node that is left to another runtime."""
+    turns: dict[int, int] = {}
+    for node in seen.nodes:  # makers come before readers
+        before = [made for name in node.input if (made := seen.makers.get(name)) is not None and id(made) in turns]
+        turns[id(node)] = max((turns[id(made)] + ((id(made) in left) != (id(node) in left)) for made in before), default=0)
+    return len({turn for node, turn in turns.items() if node not in left and turn is not None})

@@ -28,11 +28,11 @@ def settings_page() -> str:
         "",
         "An unknown key is an error that names the nearest right one. Precedence: a flag (`--set gates.p99_ms=5`), then the",
         "file, then the default. Paths are relative to the file. MB is 10**6 bytes. `shipworthy init MODEL` writes a commented",
-        "file to start from.",
+        "file to start from. A section in double brackets may stand there any number of times.",
     ]
     for group in initialize.groups():
         about = group.about[:1].upper() + group.about[1:]
-        lines += ["", f"## [{group.name}]", "", about, "", "| key | type | unit | range | default | what it is for |"]
+        lines += ["", f"## {group.head}", "", about, "", "| key | type | unit | range | default | what it is for |"]
         lines.append("|---|---|---|---|---|---|")
         lines += [row(option) for option in group.options]
     return "\n".join(lines) + "\n"

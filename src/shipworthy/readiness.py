@@ -19,7 +19,8 @@ def inspect_file(job: Job) -> Report:
     job.tell("inspect", "the file, before anything loads it")
     file = origin(job)
     key = _key(file) | versions()
-    return job.workspace.reuse("inspect", key, Report, lambda: check.apart.inspect(file))
+    report = job.workspace.reuse("inspect", key, Report, lambda: check.apart.inspect(file))
+    return check.silence.apply(report, job.settings.check.silence)
 
 
 def check_model(job: Job, model: Model, rows: Dataset | None) -> Report:
@@ -34,7 +35,13 @@ def check_model(job: Job, model: Model, rows: Dataset | None) -> Report:
         return check.apart.inspect(dataclasses.replace(file, path=Path(model.path)), ["format"]) + found
 
     key = _key(file) | {"model": model.digest, "rows": rows_key(job, rows), "recipe": recipe.key}
-    return job.workspace.reuse("check", key | versions(), Report, build)
+    report = job.workspace.reuse("check", key | versions(), Report, build)
+    return check.silence.apply(report, job.settings.check.silence)
+
+
+def whole(job: Job, before: Report, after: Report) -> Report:
+    """What was found on the file and on the model, and which silences were for nothing of it."""
+    return check.silence.told_idle(before + after, job.settings.check.silence)
 
 
 def said(report: Report) -> str:

@@ -13,13 +13,22 @@ from shipworthy.cli import options
 from shipworthy.records import Shipment
 
 if TYPE_CHECKING:
+    from shipworthy.settings import Settings
     from shipworthy.ship import Stage
 
 GATE_SAID_NO = 1
 
 
-def run(until: Stage, way: options.Way, after: Callable[[Shipment], None] = lambda _: None) -> None:
-    """Run the way up to a stage, print what came out, and exit with 1 when something said no."""
+def run(
+    until: Stage,
+    way: options.Way,
+    after: Callable[[Shipment], None] = lambda _: None,
+    tell: Callable[[Shipment, Settings], None] | None = None,
+) -> None:
+    """Run the way up to a stage, print what came out, and exit with 1 when something said no.
+
+    ``after`` is called before anything is printed; ``tell`` prints for people, instead of ``show``.
+    """
     settings = options.read_settings(way)  # refused before anything heavy is imported
     from shipworthy.cli.progress import sink  # noqa: PLC0415
     from shipworthy.ship import ship  # noqa: PLC0415
@@ -30,6 +39,8 @@ def run(until: Stage, way: options.Way, after: Callable[[Shipment], None] = lamb
     after(shipment)
     if way.as_json:
         click.echo(json.dumps(records.dump(shipment), indent=2))
+    elif tell:
+        tell(shipment, settings)
     else:
         from shipworthy.cli.show import show  # noqa: PLC0415
 

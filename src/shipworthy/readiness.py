@@ -12,6 +12,7 @@ from shipworthy.data import Dataset
 from shipworthy.files import file_digest
 from shipworthy.job import Job, rows_key, versions
 from shipworthy.records import Model, Report
+from shipworthy.text import printable
 
 
 def inspect_file(job: Job) -> Report:
@@ -49,7 +50,7 @@ def said(report: Report) -> str:
     if not report.errors:
         return ""
     first, count = report.errors[0], len(report.errors)
-    return f"check found {count} error{'s'[: count > 1]}; the first: {first.place}: {first.evidence}"
+    return f"check found {count} error{'s'[: count > 1]}; the first: {printable(first.place)}: {first.evidence}"
 
 
 def origin(job: Job) -> check.Origin:

@@ -22,10 +22,12 @@ def github(report: Report, path: str) -> str:
     """
     heard = [one for findings in report.by_area.values() for one in findings]
     heard.sort(key=lambda one: list(COMMANDS).index(one.severity))
-    lines = [_command(one, path) for one in heard]
-    for one in report.silenced:
-        lines.append(inert(printable(f"silenced {one.law}: {one.place}: {one.evidence} (reason: {one.silenced})")))
-    return "\n".join([*lines, report.summary])
+    commands = (_command(one, path) for one in heard)
+    return "\n".join([*commands, *map(_plain, report.silenced), report.summary])
+
+
+def _plain(one: Finding) -> str:
+    return inert(printable(f"silenced {one.law}: {one.place}: {one.evidence} (reason: {one.silenced})"))
 
 
 def _command(one: Finding, path: str) -> str:

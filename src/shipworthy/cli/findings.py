@@ -24,7 +24,7 @@ INDENT = 11
 
 def show(shipment: Shipment, settings: Settings, way: Way) -> None:
     """Print it to standard output; plain text of 80 columns when that is no terminal."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = shipped.Paper()
     width = min(console.width, WIDEST)
     report = shipment.report
     console.print()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
@@ -37,16 +40,28 @@ def run(
     with sink() as told:
         shipment = ship(settings, Workspace(way.workspace), target=way.target, until=until, sink=told)
     after(shipment)
-    if way.as_json:
-        click.echo(json.dumps(records.dump(shipment), indent=2))
-    elif tell:
-        tell(shipment, settings)
-    else:
-        from shipworthy.cli.show import show  # noqa: PLC0415
+    with _unheard():
+        if way.as_json:
+            click.echo(json.dumps(records.dump(shipment), indent=2))
+        elif tell:
+            tell(shipment, settings)
+        else:
+            from shipworthy.cli.show import show  # noqa: PLC0415
 
-        show(shipment, settings)
+            show(shipment, settings)
     if shipment.stopped:
         raise click.exceptions.Exit(GATE_SAID_NO)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Whoever reads us may go at any time (``| head``): the exit code is the verdict all the same."""
+    try:
+        yield
+        if sys.stdout is not None:  # closed before we began
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 __all__ = ["Shipment", "run"]

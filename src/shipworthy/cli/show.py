@@ -25,11 +25,22 @@ STYLES = {"ships": "bold green", "refused": "dim", "passed": "", "unjudged": ""}
 SEVERITIES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
+class Paper(Console):
+    """What we print on: plain where that is no terminal; lines are as long as they are."""
+
+    def __init__(self, width: int | None = None) -> None:
+        super().__init__(highlight=False, soft_wrap=True, width=width)
+
+    def on_broken_pipe(self) -> None:
+        """Let the verb say what becomes of it; rich would exit with 1."""
+        raise BrokenPipeError
+
+
 def show(shipment: Shipment, settings: Settings) -> None:
     """Print it to standard output; plain text when that is no terminal."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Paper()
     if not console.is_terminal:
-        console = Console(highlight=False, soft_wrap=True, width=WIDTH_WITHOUT_TERMINAL)
+        console = Paper(WIDTH_WITHOUT_TERMINAL)
     console.print()
     head(console, shipment.model)
     _findings(console, shipment.report.findings)

@@ -50,11 +50,13 @@ def test_a_stale_or_missing_page_is_named_and_written(generate, tmp_path, monkey
 def test_every_option_has_its_line_in_the_reference(generate):
     page = generate.settings_page()
     for group in initialize.groups():
-        section = page.partition(f"## [{group.name}]\n")[2].partition("\n## ")[0]
+        section = page.partition(f"## {group.head}\n")[2].partition("\n## ")[0]
         for option in group.options:
             assert f"| `{option.key}` | " in section
             assert f" | {option.about} |" in section
     assert "| `p99_ms` | number | ms | above 0" in page
+    assert "## [[check.silence]]\n" in page
+    assert "| `reason` | text |  | not empty | **required** | why it may be so" in page
     assert '| `goal` | one of "latency", "memory", "size", "throughput" |  |  | `"latency"` |' in page
     assert "| `name` | text |  | matches " in page
     assert " | **required** | what releases are called |" in page

@@ -52,7 +52,7 @@ def lines(one: Finding, width: int) -> Iterator[tuple[str, str]]:
     for line in printable_lines(one.evidence).split("\n"):
         yield from ((part, "") for part in _wrapped(line, width, " " * INDENT))
     if text:
-        yield from ((part, "dim") for part in _wrapped(printable_lines(text), width, f"{'':{INDENT}}{label}: "))
+        yield from ((part, "") for part in _wrapped(printable_lines(text), width, f"{'':{INDENT}}{label}: "))
 
 
 def _wrapped(text: str, width: int, first: str) -> list[str]:

@@ -205,3 +205,17 @@ def test_a_figure_is_found_by_its_name():
     )
     assert evidence.figure("p50_ms") is figure
     assert evidence.figure("p99_ms") is None
+
+
+def test_a_report_counts_and_orders_its_findings():
+    one, two, three = (
+        records.Finding(law=f"{area}.x", severity=severity, place=area, evidence="")
+        for area, severity in (("a", "note"), ("b", "warning"), ("a", "error"))
+    )
+    silent = records.Finding(law="a.y", severity="error", place="", evidence="", silenced="known")
+    report = records.Report(model="m", laws=("a", "b"), findings=(one, silent, two, three))
+    assert report.by_area == {"a": (three, one), "b": (two,)}
+    assert report.silenced == (silent,)
+    assert report.errors == (three,)
+    assert report.summary == "1 error, 1 warning, 1 note, 1 silenced"
+    assert records.Report(model="m", laws=(), findings=(two, two)).summary == "0 errors, 2 warnings, 0 notes"

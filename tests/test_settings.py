@@ -168,12 +168,8 @@ def test_silences_are_a_list_of_tables_and_may_come_from_a_flag(read):
 
 
 def test_every_option_says_what_it_is_for():
-    kinds = [
-        settings.TargetSettings,
-        settings.SilenceSettings,
-        *(field.type for field in msgspec.structs.fields(settings.Settings)),
-    ]
-    for kind in kinds:
+    sections = (field.type for field in msgspec.structs.fields(settings.Settings))
+    for kind in (settings.TargetSettings, settings.SilenceSettings, *sections):
         if isinstance(kind, type) and issubclass(kind, settings.Section):
             for field in msgspec.inspect.type_info(kind).fields:
                 assert field.type.extra_json_schema["description"], f"{kind.__name__}.{field.name}"

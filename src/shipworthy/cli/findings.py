@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shipworthy.cli import show as shipped
-from shipworthy.cli.options import Way
+from shipworthy.cli.options import Way, lists
 from shipworthy.records import Finding, MemoryPoint, Shipment
 from shipworthy.settings import Settings
 from shipworthy.text import inert, printable, printable_lines
@@ -42,7 +42,7 @@ def show(shipment: Shipment, settings: Settings, way: Way) -> None:
     _end(console, shipment, way)
 
 
-def lines(one: Finding, width: int) -> Iterator[tuple[str, str]]:
+def wrapped(one: Finding, width: int) -> Iterator[tuple[str, str]]:
     """A finding in lines of at most ``width`` columns, each with its style: severity, law and place; evidence; mend."""
     first = f"  {one.severity:<{INDENT - 2}}{printable(one.law)}  "
     head, *more = _wrapped(printable(one.place), width, first) or [first.rstrip()]
@@ -68,7 +68,7 @@ def _wrapped(text: str, width: int, first: str) -> list[str]:
 
 def _print(console: Console, findings: Iterable[Finding], width: int) -> None:
     for one in findings:
-        for line, style in lines(one, width):
+        for line, style in wrapped(one, width):
             console.print(Text(line, style=style))
 
 
@@ -106,4 +106,5 @@ def _ship(way: Way) -> str:
     words += ["--target", way.target] if way.target else []
     words += ["--trust"] if way.trust else []
     words += ["--data", str(way.data)] if way.data else []
-    return shlex.join(words + [word for change in way.changes for word in ("--set", change)])
+    changes = [*way.changes, *(f"{key}={value}" for key, value in lists(way).items())]
+    return shlex.join(words + [word for change in changes for word in ("--set", change)])

@@ -95,10 +95,7 @@ def read_settings(way: Way) -> Settings:
         Refused: nothing is there; or as ``settings.read``.
         click.UsageError: a change that is not KEY=VALUE.
     """
-    overrides = read_changes(way.changes)
-    for key, paths in (("environment", way.environment), ("training_environment", way.training_environment)):
-        if paths:
-            overrides[f"check.{key}"] = _toml([str(path.absolute()) for path in paths])
+    overrides = read_changes(way.changes) | lists(way)
     if way.trust:
         overrides["model.trust"] = "true"
     if way.data is not None:
@@ -112,6 +109,12 @@ def read_settings(way: Way) -> Settings:
     if (way.what.is_dir() and not (way.what / GRAPH).is_file()) or way.what.suffix == ".toml":
         return settings.read(way.what, overrides)
     return settings.for_model(way.what, overrides)
+
+
+def lists(way: Way) -> dict[str, str]:
+    """The lists of packages that the command line names, as overrides of settings."""
+    named = {"environment": way.environment, "training_environment": way.training_environment}
+    return {f"check.{key}": _toml([str(path.absolute()) for path in paths]) for key, paths in named.items() if paths}
 
 
 def _toml(value: str | list[str]) -> str:

@@ -20,7 +20,7 @@ FORMATS = ("table", "json", "sarif", "github")
 @click.command(
     "check",
     help="Find what would break the model in WHAT in production: file, packages, signature, graph, numbers, memory. "
-    "Each area runs in a process of its own, which a crash does not outlive. Exits with 1 on an error that "
+    "It looks from a process apart: a crash in a library is a finding, too. Exits with 1 on an error that "
     "[[check.silence]] in shipworthy.toml does not name.",
 )
 @options.of_a_model

@@ -17,7 +17,8 @@ from shipworthy.records import Finding, Report
 EVIL = "x\x1b[31m\r\n::error::pwned\n%0A::warning:: ##[add-mask]s \u202e\ud800 {0} [me](http://x) 'é漢\" \x00"
 SILENCED = Finding(law="format.ir", severity="warning", place="IR version 12", evidence="above 10", silenced="we run 1.31")
 FINDINGS = (
-    Finding(law="numbers.parity", severity="note", place="model", evidence="came as ONNX"),
+    Finding(law="signature.free", severity="note", place="input x", evidence="two are free"),
+    Finding(law="numbers.parity", severity="warning", place="output y", evidence="one row differs"),
     Finding(law="signature.batch", severity="error", place="input x: float32 [1, 2]", evidence="fixed at 1", mend="free it"),
     Finding(law="signature.batch", severity="warning", place="output y", evidence="fixed at 1", mend="free it"),
     SILENCED,
@@ -70,11 +71,12 @@ def test_annotations_stand_at_the_models_file_the_gravest_first():
     assert found == [
         ("error", {"file": "models/m.onnx", "title": "signature.batch"}, "input x: float32 [1, 2]: fixed at 1\nmend: free it"),
         ("warning", {"file": "models/m.onnx", "title": "signature.batch"}, "output y: fixed at 1\nmend: free it"),
-        ("notice", {"file": "models/m.onnx", "title": "numbers.parity"}, "model: came as ONNX"),
+        ("warning", {"file": "models/m.onnx", "title": "numbers.parity"}, "output y: one row differs"),
+        ("notice", {"file": "models/m.onnx", "title": "signature.free"}, "input x: two are free"),
     ]
     assert plain == [
         "silenced format.ir: IR version 12: above 10 (reason: we run 1.31)",
-        "1 error, 1 warning, 1 note, 1 silenced",
+        "1 error, 2 warnings, 1 note, 1 silenced",
     ]
 
 
@@ -176,7 +178,8 @@ def test_laws_are_the_rules_and_findings_the_results():
     assert first["locations"][0]["logicalLocations"] == [
         {"fullyQualifiedName": "input x: float32 [1, 2]", "kind": "input", "name": "x: float32 [1, 2]"}
     ]
-    assert [bool(one["suppressions"]) for one in run["results"]] == [False, False, False, True]
+    assert [one["level"] for one in run["results"]] == ["error", "warning", "note", "warning", "warning"]
+    assert [bool(one["suppressions"]) for one in run["results"]] == [False, False, False, False, True]
     assert last["suppressions"] == [{"kind": "external", "justification": "we run 1.31"}]
     assert last["locations"][0]["logicalLocations"] == [{"fullyQualifiedName": "IR version 12"}], "IR is no kind of thing"
 

@@ -1,7 +1,7 @@
 """Write the pages of docs/ that are made from the code, or say which are out of date.
 
 ``python docs/generate.py`` writes them; ``--check`` writes nothing, names the stale ones and exits with 1.
-A new page is a function that gives its text, and a line in ``PAGES``.
+A new page is a function that gives its text, and a line in ``PAGES``; one that is partly written by hand reads that part.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from shipworthy import initialize
+from shipworthy import check, initialize
 from shipworthy.files import write_bytes
 from shipworthy.serve import metrics, statistics
 from shipworthy.settings import FILE_NAME
@@ -28,11 +28,11 @@ def settings_page() -> str:
         "",
         "An unknown key is an error that names the nearest right one. Precedence: a flag (`--set gates.p99_ms=5`), then the",
         "file, then the default. Paths are relative to the file. MB is 10**6 bytes. `shipworthy init MODEL` writes a commented",
-        "file to start from.",
+        "file to start from. A section in double brackets may stand there any number of times.",
     ]
     for group in initialize.groups():
         about = group.about[:1].upper() + group.about[1:]
-        lines += ["", f"## [{group.name}]", "", about, "", "| key | type | unit | range | default | what it is for |"]
+        lines += ["", f"## {group.head}", "", about, "", "| key | type | unit | range | default | what it is for |"]
         lines.append("|---|---|---|---|---|---|")
         lines += [row(option) for option in group.options]
     return "\n".join(lines) + "\n"
@@ -43,8 +43,7 @@ def row(option: initialize.Option) -> str:
     default = (
         "**required**" if option.required else "none" if option.default is None else f"`{initialize.toml(option.default)}`"
     )
-    cells = [f"`{option.key}`", option.kind, option.unit, option.limits, default, option.about]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return cells(f"`{option.key}`", option.kind, option.unit, option.limits, default, option.about)
 
 
 def metrics_page() -> str:
@@ -79,12 +78,37 @@ def metrics_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+# A page whose beginning is written by hand says so in this line, after which the rest is made.
+MADE = "<!-- Written by `make docs` from the laws in src/shipworthy/check/ from here on; do not edit below. -->\n"
+
+
+def check_page() -> str:
+    """How check is used, as it stands there by hand, and below it all laws with their mends."""
+    by_hand = (DOCS / "check.md").read_text(encoding="utf-8").partition(MADE)[0]
+    lines = ["", "## Laws", "", "Each has the severity of its findings where they say no other."]
+    heads = cells("law", "severity", "what must hold", "where it does not", "mend")
+    for area in dict.fromkeys(law.name.partition(".")[0] for law in check.LAWS):
+        lines += ["", f"### {area}", "", heads, "|---" * 5 + "|"]
+        laws = (law for law in check.LAWS if law.name.startswith(f"{area}."))
+        lines += [cells(f"`{law.name}`", law.severity, law.holds, law.breaks, law.mend) for law in laws]
+    return by_hand + MADE + "\n".join(lines) + "\n"
+
+
+def cells(*texts: str) -> str:
+    """One line of a table."""
+    return "| " + " | ".join(text.replace("|", "\\|").replace("<", "&lt;") for text in texts) + " |"
+
+
 def words(names: Iterable[str]) -> str:
     """Names as code, in a row."""
     return ", ".join(f"`{name}`" for name in names)
 
 
-PAGES: Mapping[str, Callable[[], str]] = {"settings.md": settings_page, "metrics.md": metrics_page}
+PAGES: Mapping[str, Callable[[], str]] = {
+    "settings.md": settings_page,
+    "metrics.md": metrics_page,
+    "check.md": check_page,
+}
 
 
 def stale(folder: Path, pages: Mapping[str, Callable[[], str]]) -> dict[str, str]:
@@ -98,15 +122,15 @@ def main() -> int:
     """Write or check all pages; the exit code."""
     parser = argparse.ArgumentParser(description="Write the pages that are made from the code.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 when a page is out of date")
-    check = parser.parse_args().check
+    only = parser.parse_args().check
     found = stale(DOCS, PAGES)
     for name, text in found.items():
-        if check:
+        if only:
             print(f"docs/{name} is out of date: write it with make docs", file=sys.stderr)
         else:
             write_bytes(DOCS / name, text.encode())
             print(f"docs/{name}")
-    return 1 if check and found else 0
+    return 1 if only and found else 0
 
 
 if __name__ == "__main__":

@@ -205,3 +205,19 @@ def test_a_figure_is_found_by_its_name():
     )
     assert evidence.figure("p50_ms") is figure
     assert evidence.figure("p99_ms") is None
+
+
+def test_a_report_counts_and_orders_its_findings():
+    one, two, three = (
+        records.Finding(law=f"{area}.x", severity=severity, place=area, evidence="")
+        for area, severity in (("a", "note"), ("b", "warning"), ("a", "error"))
+    )
+    known, silent = (
+        records.Finding(law="a.y", severity=severity, place="", evidence="", silenced="known") for severity in ("note", "error")
+    )
+    report = records.Report(model="m", laws=("a", "b"), findings=(known, one, silent, two, three))
+    assert report.by_area == {"a": (three, one), "b": (two,)}
+    assert report.silenced == (silent, known)
+    assert report.errors == (three,)
+    assert report.summary == "1 error, 1 warning, 1 note, 2 silenced"
+    assert records.Report(model="m", laws=(), findings=(two, two)).summary == "0 errors, 2 warnings, 0 notes"

@@ -68,6 +68,23 @@ BAD = {
         "there are onnxruntime on cpu or cuda; tensorrt on cuda; openvino on cpu",
     ),
     "a device that is not for the runtime": (MODEL + '[targets.a]\ndevice = "cuda"\nruntime = "openvino"', "targets", "on cpu"),
+    "a silence without a reason": (MODEL + '[[check.silence]]\nlaw = "format"', "check.silence[0] is not right", "`reason`"),
+    "a silence with an empty reason": (
+        MODEL + '[[check.silence]]\nlaw = "format"\nreason = ""',
+        "check.silence[0].reason is not right",
+        "length >= 1",
+    ),
+    "a silence with a blank reason": (
+        MODEL + '[[check.silence]]\nlaw = "format"\nreason = " \\t"',
+        "check.silence[0] is not right",
+        "the reason is blank: say why the finding may stay",
+    ),
+    "an unknown key in a silence": (
+        MODEL + '[[check.silence]]\nlaw = "format"\nreson = "x"',
+        "unknown key 'check.silence.reson'; did you mean 'check.silence.reason'?",
+        "in [check.silence]: law, place, reason",
+    ),
+    "one silence instead of several": (MODEL + '[check.silence]\nlaw = "format"', "check.silence is not right", "`array`"),
     "too deep": ("a = " + "[" * 5000, "is not TOML", "recursion"),
 }
 
@@ -143,12 +160,19 @@ def test_targets(read):
         one.target("c")
 
 
+def test_silences_are_a_list_of_tables_and_may_come_from_a_flag(read):
+    text = MODEL + '[[check.silence]]\nlaw = "format"\nreason = "a"\n[[check.silence]]\nlaw = "x"\nplace = "p*"\nreason = "b"'
+    first = settings.SilenceSettings(law="format", reason="a")
+    assert read(text).check.silence == (first, settings.SilenceSettings(law="x", place="p*", reason="b"))
+    assert read(MODEL, check__silence="[{law = 'format', reason = 'a'}]").check.silence == (first,)
+
+
 def test_every_option_says_what_it_is_for():
-    for section in msgspec.structs.fields(settings.Settings):
-        kind = settings.TargetSettings if section.name == "targets" else section.type
+    sections = (field.type for field in msgspec.structs.fields(settings.Settings))
+    for kind in (settings.TargetSettings, settings.SilenceSettings, *sections):
         if isinstance(kind, type) and issubclass(kind, settings.Section):
             for field in msgspec.inspect.type_info(kind).fields:
-                assert field.type.extra_json_schema["description"], f"{section.name}.{field.name}"
+                assert field.type.extra_json_schema["description"], f"{kind.__name__}.{field.name}"
 
 
 PLAIN = st.recursive(

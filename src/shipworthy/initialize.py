@@ -21,6 +21,7 @@ from shipworthy import files
 from shipworthy.errors import Refused
 from shipworthy.records import Signature, Target, TensorSpec
 from shipworthy.settings import FILE_NAME, Section, Settings, TargetSettings, for_model
+from shipworthy.text import printable
 
 PICKLES = (".joblib", ".pkl")
 FORMATS = (".onnx", *PICKLES)
@@ -57,24 +58,26 @@ class Option:
 
 @dataclass(frozen=True)
 class Group:
-    """One section of shipworthy.toml: its name, what it is about, and its keys."""
+    """One section of shipworthy.toml: its name, what it is about, and its keys; a ``repeated`` one may stand many times."""
 
     name: str
     about: str
     options: tuple[Option, ...]
+    repeated: bool = False
+
+    @property
+    def head(self) -> str:
+        """The line that it begins with."""
+        return f"[[{self.name}]]" if self.repeated else f"[{self.name}]"
 
 
 def groups() -> tuple[Group, ...]:
     """Every section of shipworthy.toml with every key, in the order of the records."""
-    found = []
+    found: list[Group] = []
     for one in msgspec.structs.fields(Settings):
         kind = TargetSettings if one.name == "targets" else one.type
         if isinstance(kind, type) and issubclass(kind, Section):
-            name = "targets.NAME" if one.name == "targets" else one.name
-            about = (kind.__doc__ or "").partition(": ")[2].partition("\n")[0]
-            info = msgspec.inspect.type_info(kind)
-            assert isinstance(info, msgspec.inspect.StructType)  # noqa: S101 - for the type checker
-            found.append(Group(name, about, tuple(_option(each) for each in info.fields)))
+            found += _groups("targets.NAME" if one.name == "targets" else one.name, kind)
     return tuple(found)
 
 
@@ -132,6 +135,19 @@ class _Looked:
 # ---------------------------------------------------------------- the records as a table
 
 
+def _groups(name: str, kind: type[msgspec.Struct], repeated: bool = False) -> list[Group]:  # noqa: FBT001, FBT002
+    """The section, and those that may stand in it many times."""
+    about = (kind.__doc__ or "").partition(": ")[2].partition("\n")[0]
+    info = msgspec.inspect.type_info(kind)
+    assert isinstance(info, msgspec.inspect.StructType)  # noqa: S101 - for the type checker
+    found = [Group(name, about, tuple(_option(each) for each in info.fields), repeated)]
+    for each in info.fields:
+        inner = each.type.type if isinstance(each.type, msgspec.inspect.Metadata) else each.type
+        if isinstance(inner, msgspec.inspect.VarTupleType) and isinstance(inner.item_type, msgspec.inspect.StructType):
+            found += _groups(f"{name}.{each.name}", inner.item_type.cls, repeated=True)
+    return found
+
+
 def _option(one: msgspec.inspect.Field) -> Option:
     about, kind, optional = "", one.type, False
     if isinstance(kind, msgspec.inspect.Metadata):
@@ -155,9 +171,13 @@ def _kind(kind: msgspec.inspect.Type) -> str:
         return f"list of {_kind(kind.item_type).removeprefix('one of ')}"
     if isinstance(kind, msgspec.inspect.DictType):
         return f"table of {_kind(kind.value_type)}"
-    return {"BoolType": "true or false", "IntType": "whole number", "FloatType": "number", "StrType": "text"}[
-        type(kind).__name__
-    ]
+    return {
+        "BoolType": "true or false",
+        "IntType": "whole number",
+        "FloatType": "number",
+        "StrType": "text",
+        "StructType": "tables",
+    }[type(kind).__name__]
 
 
 def _limits(kind: msgspec.inspect.Type) -> str:
@@ -315,11 +335,13 @@ def _lines(model: Path, looked: _Looked) -> Iterator[str]:
     for text in looked.notes.get("", []):
         yield _comment(text)
     for group in groups():
+        if group.repeated:  # one that stood here, though empty, would be one that is meant
+            continue
         yield ""
         yield _comment(group.about[:1].upper() + group.about[1:])
         for text in looked.notes.get(group.name, []):
             yield _comment(text)
-        yield f"[{group.name.replace('NAME', 'cpu')}]"
+        yield group.head.replace("NAME", "cpu")
         for option in group.options:
             choices = option.kind if option.kind.startswith("one of") else ""
             bounds = ", ".join(part for part in (option.unit, option.limits, choices) if part)
@@ -331,4 +353,4 @@ def _lines(model: Path, looked: _Looked) -> Iterator[str]:
 
 
 def _comment(text: str) -> str:
-    return "# " + "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+    return f"# {printable(text)}"

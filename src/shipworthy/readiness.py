@@ -12,6 +12,7 @@ from shipworthy.data import Dataset
 from shipworthy.files import file_digest
 from shipworthy.job import Job, rows_key, versions
 from shipworthy.records import Model, Report
+from shipworthy.text import printable
 
 
 def inspect_file(job: Job) -> Report:
@@ -19,7 +20,8 @@ def inspect_file(job: Job) -> Report:
     job.tell("inspect", "the file, before anything loads it")
     file = origin(job)
     key = _key(file) | versions()
-    return job.workspace.reuse("inspect", key, Report, lambda: check.apart.inspect(file))
+    report = job.workspace.reuse("inspect", key, Report, lambda: check.apart.inspect(file))
+    return check.silence.apply(report, job.settings.check.silence)
 
 
 def check_model(job: Job, model: Model, rows: Dataset | None) -> Report:
@@ -34,7 +36,13 @@ def check_model(job: Job, model: Model, rows: Dataset | None) -> Report:
         return check.apart.inspect(dataclasses.replace(file, path=Path(model.path)), ["format"]) + found
 
     key = _key(file) | {"model": model.digest, "rows": rows_key(job, rows), "recipe": recipe.key}
-    return job.workspace.reuse("check", key | versions(), Report, build)
+    report = job.workspace.reuse("check", key | versions(), Report, build)
+    return check.silence.apply(report, job.settings.check.silence)
+
+
+def whole(job: Job, before: Report, after: Report) -> Report:
+    """What was found on the file and on the model, and which silences were for nothing of it."""
+    return check.silence.told_idle(before + after, job.settings.check.silence)
 
 
 def said(report: Report) -> str:
@@ -42,7 +50,7 @@ def said(report: Report) -> str:
     if not report.errors:
         return ""
     first, count = report.errors[0], len(report.errors)
-    return f"check found {count} error{'s'[: count > 1]}; the first: {first.place}: {first.evidence}"
+    return f"check found {count} error{'s'[: count > 1]}; the first: {printable(first.place)}: {first.evidence}"
 
 
 def origin(job: Job) -> check.Origin:

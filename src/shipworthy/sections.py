@@ -67,6 +67,21 @@ class DataSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ] = "accuracy"
 
 
+class SilenceSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[[check.silence]]: a finding of check to live with; it is still told, with the reason, and stops nothing."""
+
+    law: Annotated[str, about("the law that found it, as format.opset, or a whole area, as format")]
+    place: Annotated[
+        str, about("where: the finding's place, or a pattern of it, in which * stands for anything; left out: everywhere")
+    ] = "*"
+    reason: Annotated[str, Meta(min_length=1), about("why it may be so; printed with the finding wherever that is told")]
+
+    def __post_init__(self) -> None:
+        """Refuse a reason that says nothing; msgspec makes it an error with its place in the file."""
+        if not self.reason.strip():
+            raise ValueError("the reason is blank: say why the finding may stay")
+
+
 class CheckSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[check]: what the laws are to know beside the model."""
 
@@ -76,6 +91,9 @@ class CheckSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = ()
     training_environment: Annotated[
         tuple[str, ...], about("lists of the packages of training; left out: the packages that converted the model")
+    ] = ()
+    silence: Annotated[
+        tuple[SilenceSettings, ...], about("findings to live with: tables [[check.silence]] with law, place and reason")
     ] = ()
 
 

@@ -29,6 +29,7 @@ from shipworthy.sections import (
     RolloutSettings,
     Section,
     ServeSettings,
+    SilenceSettings,
     TargetSettings,
     WatchSettings,
 )
@@ -169,6 +170,9 @@ def _refuse_unknown(plain: Any, kind: Any, origin: str, place: str) -> None:
         if key == "targets" and isinstance(value, dict):
             for name, one in value.items():
                 _refuse_unknown(one, TargetSettings, origin, f"targets.{name}.")
+        elif kind is CheckSettings and key == "silence" and isinstance(value, list):
+            for one in value:
+                _refuse_unknown(one, SilenceSettings, origin, f"{place}silence.")
         elif isinstance(fields[key], type) and issubclass(fields[key], Section):
             _refuse_unknown(value, fields[key], origin, f"{place}{key}.")
 
@@ -207,6 +211,7 @@ __all__ = [
     "Section",
     "ServeSettings",
     "Settings",
+    "SilenceSettings",
     "TargetSettings",
     "WatchSettings",
     "for_model",

@@ -70,6 +70,7 @@ def ship(
         Failed: this machine, or a server it depends on, could not do its part.
     """
     job = Job(settings, workspace, targets.fit(settings.target(target), machine.describe()), sink or Quiet())
+    check.silence.refuse_unknown(settings.check.silence, check.LAWS)
     workspace.reused.clear()
     with workspace.lock():
         if until in ("release", "ship"):
@@ -89,7 +90,8 @@ def _walk(job: Job, until: Stage) -> Shipment:
     if reason := optimize.misplaced(Path(model.path), job.target):
         raise Refused(f"{job.settings.model.path} is not for target {job.target.name}", found=reason)
     rows = evaluation(job, model)
-    shipment = Shipment(name=model.name, model=model, report=before + readiness.check_model(job, model, rows))
+    report = readiness.whole(job, before, readiness.check_model(job, model, rows))
+    shipment = Shipment(name=model.name, model=model, report=report)
     if shipment.report.errors or until == "check":
         return replace(shipment, stopped=readiness.said(shipment.report))
     optimized = optimize_model(job, model, rows)

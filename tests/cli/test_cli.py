@@ -90,7 +90,12 @@ def test_completion_script(shell: str) -> None:
 
 def test_bash_completes_verbs_and_options() -> None:
     script = Path(sys.executable).with_name("shipworthy")
-    for words, word, expected in (("shipworthy se", "1", "serve"), ("shipworthy ship --tru", "2", "--trust")):
+    for words, word, expected in (
+        ("shipworthy se", "1", "serve"),
+        ("shipworthy ship --tru", "2", "--trust"),
+        ("shipworthy check --env", "2", "--environment"),
+        ("shipworthy check --format s", "3", "sarif"),
+    ):
         done = subprocess.run(
             [str(script)],
             env={"_SHIPWORTHY_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": word},

@@ -13,6 +13,7 @@ from shipworthy.records import (
     Curve,
     Evidence,
     Figure,
+    Finding,
     Machine,
     Measured,
     Model,
@@ -23,6 +24,7 @@ from shipworthy.records import (
     Signature,
     Source,
     Target,
+    TensorSpec,
     Variant,
 )
 from shipworthy.settings import GateSettings, for_model
@@ -83,6 +85,41 @@ def test_a_gate_that_was_only_just_met_is_named(said, interval, close):
     assert "chosen" in text
     assert ("close   accuracy_percent is 92 %, within the limit" in text) == close
     assert ("88 to 95 % from 400 rows" in text) == close
+
+
+def test_findings_are_one_line_each_and_silenced_ones_say_why(said):
+    found = (
+        Finding(law="format.opset", severity="error", place="opset 16", evidence="old", mend="export anew"),
+        Finding(law="format.ir", severity="warning", place="IR 12", evidence="new", mend="save anew", silenced="it works here"),
+        Finding(law="numbers.parity", severity="note", place="model", evidence="as ONNX"),
+    )
+    one = replace(shipment((92, 91, 95)), report=Report(model="d", laws=("format",), findings=found))
+    lines = [line.strip() for line in said(one).splitlines()]
+    start = lines.index("check   error format.opset: opset 16: old")
+    assert lines[start + 1 : start + 4] == [
+        "do next: export anew",
+        "check   warning format.ir: IR 12: new (silenced: it works here)",
+        "check   note numbers.parity: model: as ONNX",
+    ]
+
+
+def test_a_name_in_a_model_writes_no_escape_sequence_and_no_line_of_its_own(said):
+    evil = "\x1b[31m\n::error::x [red]a[/red] \ud800\r"
+    signature = Signature(inputs=(TensorSpec(name=evil, dtype="float32", shape=(None,)),), outputs=())
+    one = shipment((92, 91, 95))
+    found = (Finding(law="a.b", severity="error", place=evil, evidence=evil, mend=evil),)
+    one = replace(one, model=replace(one.model, signature=signature), report=Report(model="d", laws=(), findings=found))
+    text = said(replace(one, stopped=f"stopped by {evil}"))
+    assert text.replace("\n", "").isprintable()
+    assert not [line for line in text.splitlines() if line.strip().startswith("::")]
+    assert text.count("[red]a[/red]") == 5
+
+
+def test_a_model_that_nobody_has_read_has_no_empty_lines(said):
+    one = shipment((92, 91, 95))
+    text = said(replace(one, model=replace(one.model, opset=0, ir_version=0)))
+    assert text.strip().startswith("m  m.onnx (onnx, sha256 d)")
+    assert not {"takes", "gives", "onnx"} & {line.split()[0] for line in text.splitlines() if line.strip()}
 
 
 def test_a_measurement_that_no_choice_followed(said):

@@ -296,6 +296,39 @@ def test_the_gravest_finding_stands_first():
     assert told.index("nameless features") < told.index("a map was taken out")
 
 
+def test_findings_are_grouped_by_area_and_silenced_ones_stand_apart_with_their_reason():
+    found = (
+        Finding(law="graph.a", severity="note", place="node 1", evidence="a note"),
+        Finding(law="memory.b", severity="error", place="node 2", evidence="line one\nline two", mend="less"),
+        Finding(law="graph.c", severity="warning", place="node 3", evidence="a warning"),
+        Finding(law="graph.d", severity="error", place="node 4", evidence="known", mend="never", silenced="we live with it"),
+    )
+    page = html(replace(shipment(), report=Report(model="m", laws=("graph", "memory"), findings=found)))
+    reader = Reader(page)
+    section = reader.words.partition("Findings of check")[2].partition("Variants that were not made")[0]
+    assert section.startswith(" 1 error, 1 warning, 1 note, 1 silenced . Areas of laws that were applied: graph, memory.")
+    order = [
+        "memory",
+        "memory.b",
+        "less",
+        "graph",
+        "graph.c",
+        "graph.a",
+        "silenced in shipworthy.toml",
+        "graph.d",
+        "we live with it",
+    ]
+    at = [section.index(f" {word} ", section.index("memory.")) for word in order]
+    assert at == sorted(at)
+    assert "never" not in section, "what is to stay has a reason, not a mend"
+    assert "line one\nline two" in page, "lines are kept"
+
+
+def test_a_report_without_findings_says_so():
+    told = words(replace(shipment(), report=Report(model="m", laws=("graph",), findings=())))
+    assert "0 errors, 0 warnings, 0 notes . Areas of laws that were applied: graph." in told
+
+
 @pytest.mark.parametrize("part", ["optimized", "measured", "choice", "release", "served", "promotion", "tracked"])
 def test_a_page_without_one_record_is_whole(part):
     assert "digits" in words(replace(shipment(), **{part: None}))
@@ -313,6 +346,18 @@ def test_a_model_that_check_stopped_gets_its_mends_on_top():
     assert "✗ STOPPED" in told
     assert told.index("check found 1 error") < told.index("node Foo: convert it plainly") < told.index("unknown operator")
     assert "<svg" not in html(early)
+
+
+def test_a_model_that_nobody_has_read_shows_only_its_file():
+    errors = (Finding(law="format.valid", severity="error", place="m.onnx", evidence="no model", mend="export it again"),)
+    model = replace(shipment().model, opset=0, ir_version=0)
+    early = Shipment(
+        name="digits", model=model, report=Report(model="m", laws=("format",), findings=errors), stopped="check found 1 error"
+    )
+    told = words(early)
+    assert "m.onnx: export it again" in told
+    assert "trained file digits.joblib" in told
+    assert "opset" not in told
 
 
 def test_a_field_without_a_winner_says_which_gates_and_what_to_do():

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[2] / "src" / "shipworthy"
 
 # Each may import those before it.
-BOTTOM = ("errors", "records", "machine", "targets", "protocols", "sections", "settings", "files", "data", "child")
+BOTTOM = ("text", "errors", "records", "machine", "targets", "protocols", "sections", "settings", "files", "data", "child")
 # Each may import the bottom, the backends and itself; so may the laws of the seams.
 STAGES = ("check", "optimize", "measure", "release", "serve", "watch", "testing")
 # These put stages together.

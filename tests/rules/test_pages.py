@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from shipworthy import initialize
+from shipworthy import check, initialize
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,14 +50,30 @@ def test_a_stale_or_missing_page_is_named_and_written(generate, tmp_path, monkey
 def test_every_option_has_its_line_in_the_reference(generate):
     page = generate.settings_page()
     for group in initialize.groups():
-        section = page.partition(f"## [{group.name}]\n")[2].partition("\n## ")[0]
+        section = page.partition(f"## {group.head}\n")[2].partition("\n## ")[0]
         for option in group.options:
             assert f"| `{option.key}` | " in section
             assert f" | {option.about} |" in section
     assert "| `p99_ms` | number | ms | above 0" in page
+    assert "## [[check.silence]]\n" in page
+    assert "| `reason` | text |  | not empty | **required** | why it may be so" in page
     assert '| `goal` | one of "latency", "memory", "size", "throughput" |  |  | `"latency"` |' in page
     assert "| `name` | text |  | matches " in page
     assert " | **required** | what releases are called |" in page
+
+
+def test_every_law_has_its_line_below_what_is_written_by_hand(generate, tmp_path, monkeypatch):
+    monkeypatch.setattr(generate, "DOCS", tmp_path)
+    (tmp_path / "check.md").write_text(f"# By hand\n\n{generate.MADE}\nan old line\n")
+    page = generate.check_page()
+    assert page.startswith(f"# By hand\n\n{generate.MADE}\n## Laws\n")
+    assert "an old line" not in page
+    for law in check.LAWS:
+        section = page.partition(f"### {law.name.partition('.')[0]}\n")[2].partition("\n### ")[0]
+        assert f"| `{law.name}` | {law.severity} | " in section
+    assert generate.cells("a|b", "<x>") == "| a\\|b | &lt;x> |"
+    (tmp_path / "check.md").write_text(page)
+    assert generate.check_page() == page
 
 
 @pytest.mark.parametrize("page", sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")), ids=lambda path: path.name)

@@ -6,12 +6,12 @@ process of its own, which a crash or an endless loop in a library does not outli
 
 from __future__ import annotations
 
-from shipworthy.check import apart, areas
+from shipworthy.check import apart, areas, silence
 from shipworthy.check.areas import inspect, run
 from shipworthy.check.intake import reference, take_in, unread
 from shipworthy.check.law import Law
 from shipworthy.check.subject import Origin
 
-LAWS: tuple[Law, ...] = (*apart.LAWS, *areas.LAWS)
+LAWS: tuple[Law, ...] = (*apart.LAWS, *areas.LAWS, *silence.LAWS)
 
-__all__ = ["LAWS", "Origin", "apart", "inspect", "reference", "run", "take_in", "unread"]
+__all__ = ["LAWS", "Origin", "apart", "inspect", "reference", "run", "silence", "take_in", "unread"]

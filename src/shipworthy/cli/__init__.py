@@ -11,11 +11,13 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NoReturn
 
 import click
 
 from shipworthy.errors import Failed, ShipworthyError
+from shipworthy.text import printable_lines
 
 VERBS = {
     "ship": "take a model the whole way: check to a verified, promoted release",
@@ -79,7 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = cli.main(given, prog_name="shipworthy", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed before we began
+            sys.stdout.flush()
     except click.exceptions.Exit as done:
         code = done.exit_code
     except click.ClickException as error:
@@ -107,13 +110,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _say(parts: dict[str, str], given: list[str], code: int) -> int:
     """One clear error: JSON on standard output for machines, sentences on standard error for people."""
-    if "--json" in given:
+    if "--json" in given or "--format=json" in given or ("--format", "json") in pairwise(given):
         click.echo(json.dumps(parts))
         return code
-    lines = [f"{click.style('error:', fg='red', bold=True)} {parts['error']}"]
+    lines = [f"{click.style('error:', fg='red', bold=True)} {printable_lines(parts['error'])}"]
     for key, label in (("found", "found:"), ("expected", "expected:"), ("next", "do next:")):
         if parts.get(key):
-            lines.append(f"  {click.style(f'{label:<10}', bold=True)}{parts[key]}")
+            lines.append(f"  {click.style(f'{label:<10}', bold=True)}{printable_lines(parts[key])}")
     click.echo("\n".join(lines), err=True)
     return code
 

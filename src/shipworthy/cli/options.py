@@ -42,6 +42,8 @@ class Way:
     changes: tuple[str, ...]
     workspace: Path
     as_json: bool
+    environment: tuple[Path, ...] = ()
+    training_environment: tuple[Path, ...] = ()
 
 
 def of_a_model(verb: Callable[..., None]) -> Callable[..., None]:
@@ -49,7 +51,7 @@ def of_a_model(verb: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(verb)
     def call(**given: Any) -> None:
-        way = Way(**{one.name: given.pop(one.name) for one in fields(Way)})
+        way = Way(**{one.name: given.pop(one.name) for one in fields(Way) if one.name in given})
         verb(way, **given)
 
     decorated: Callable[..., None] = call
@@ -93,11 +95,11 @@ def read_settings(way: Way) -> Settings:
         Refused: nothing is there; or as ``settings.read``.
         click.UsageError: a change that is not KEY=VALUE.
     """
-    overrides = read_changes(way.changes)
+    overrides = read_changes(way.changes) | lists(way)
     if way.trust:
         overrides["model.trust"] = "true"
     if way.data is not None:
-        overrides["data.evaluation"] = f"'{way.data.absolute()}'"
+        overrides["data.evaluation"] = _toml(str(way.data.absolute()))
     if not way.what.exists():
         raise Refused(
             f"there is nothing at {way.what}",
@@ -107,3 +109,15 @@ def read_settings(way: Way) -> Settings:
     if (way.what.is_dir() and not (way.what / GRAPH).is_file()) or way.what.suffix == ".toml":
         return settings.read(way.what, overrides)
     return settings.for_model(way.what, overrides)
+
+
+def lists(way: Way) -> dict[str, str]:
+    """The lists of packages that the command line names, as overrides of settings."""
+    named = {"environment": way.environment, "training_environment": way.training_environment}
+    return {f"check.{key}": _toml([str(path.absolute()) for path in paths]) for key, paths in named.items() if paths}
+
+
+def _toml(value: str | list[str]) -> str:
+    from shipworthy.initialize import toml  # noqa: PLC0415  numpy, which no refused call needs
+
+    return toml(value)

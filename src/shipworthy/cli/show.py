@@ -8,15 +8,16 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as no_markup
 from rich.table import Table
 
 from shipworthy.measure.gate import is_close
 from shipworthy.measure.report import wording
 from shipworthy.measure.report.rows import Table as Field
 from shipworthy.measure.report.rows import field, rows
-from shipworthy.records import Finding, Served, Shipment
+from shipworthy.records import Finding, Model, Served, Shipment
 from shipworthy.settings import Settings
+from shipworthy.text import printable, printable_lines
 
 WIDTH_WITHOUT_TERMINAL = 120
 WIDEST = 1000
@@ -24,13 +25,24 @@ STYLES = {"ships": "bold green", "refused": "dim", "passed": "", "unjudged": ""}
 SEVERITIES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
+class Paper(Console):
+    """What we print on: plain where that is no terminal; lines are as long as they are."""
+
+    def __init__(self, width: int | None = None) -> None:
+        super().__init__(highlight=False, soft_wrap=True, width=width)
+
+    def on_broken_pipe(self) -> None:
+        """Let the verb say what becomes of it; rich would exit with 1."""
+        raise BrokenPipeError
+
+
 def show(shipment: Shipment, settings: Settings) -> None:
     """Print it to standard output; plain text when that is no terminal."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = Paper()
     if not console.is_terminal:
-        console = Console(highlight=False, soft_wrap=True, width=WIDTH_WITHOUT_TERMINAL)
+        console = Paper(WIDTH_WITHOUT_TERMINAL)
     console.print()
-    _model(console, shipment)
+    head(console, shipment.model)
     _findings(console, shipment.report.findings)
     _field(console, shipment)
     _curves(console, shipment)
@@ -41,20 +53,28 @@ def show(shipment: Shipment, settings: Settings) -> None:
     _end(console, shipment, settings)
 
 
-def _model(console: Console, shipment: Shipment) -> None:
-    model = shipment.model
+def escape(text: str) -> str:
+    """Text of others, which neither rich nor the terminal takes for an order."""
+    return no_markup(printable_lines(text))
+
+
+def head(console: Console, model: Model) -> None:
+    """What the model is: its file, and what it takes and gives where somebody has read it."""
     origin = f"{model.source.framework}, sha256 {model.source.digest[:12]}"
     console.print(f"[bold]{model.name}[/]  {escape(model.source.path)} ({origin})")
+    if not model.is_read:
+        return
     for kind, specs in (("takes", model.signature.inputs), ("gives", model.signature.outputs)):
-        console.print(f"  {kind:<8}{escape(', '.join(map(str, specs)))}")
+        console.print(f"  {kind:<8}{escape(', '.join(printable(str(spec)) for spec in specs))}")
     console.print(f"  {'onnx':<8}opset {model.opset}, IR version {model.ir_version}, sha256 {model.digest[:12]}")
 
 
 def _findings(console: Console, findings: tuple[Finding, ...]) -> None:
     for one in findings:
-        style = SEVERITIES[one.severity] or "default"
-        console.print(f"  {'check':<8}[{style}]{one.severity}[/] {one.law}: {escape(one.place)}: {escape(one.evidence)}")
-        if one.mend and one.severity != "note":
+        style = SEVERITIES[one.severity]
+        why = f" (silenced: {escape(one.silenced)})" if one.silenced else ""
+        console.print(f"  {'check':<8}[{style}]{one.severity}[/] {one.law}: {escape(one.place)}: {escape(one.evidence)}{why}")
+        if one.mend and one.severity != "note" and not one.silenced:
             console.print(f"  {'':<8}do next: {escape(one.mend)}")
 
 
@@ -167,13 +187,13 @@ def _end(console: Console, shipment: Shipment, settings: Settings) -> None:
             gain = f"{chosen.speed_up:.2f} times as fast as the original, {before / size:.2f} times smaller" if size else ""
             verb = "ships" if shipment.promotion else "passes"
             console.print(f"[bold green]{shipment.name} {verb} as {chosen.name}[/]: {gain}")
-    console.print(f"report   {_short(shipment.html)}")
+    console.print(f"report   {escape(short(shipment.html))}")
     if shipment.promotion and shipment.release and not shipment.stopped:
         _next(console, shipment, settings)
 
 
 def _next(console: Console, shipment: Shipment, settings: Settings) -> None:
-    program = "shipworthy" if shutil.which("shipworthy") else _short(sys.argv[0])
+    program = name_of_program()
     port = settings.serve.port or 8000
     console.print("next")
     console.print(f"  {program} serve {shipment.name}")
@@ -182,10 +202,15 @@ def _next(console: Console, shipment: Shipment, settings: Settings) -> None:
         mlflow = "mlflow" if shutil.which("mlflow") else str(Path(program).parent / "mlflow")
         console.print(f"  {mlflow} ui --backend-store-uri {escape(_short_uri(shipment.tracked.tracking_uri))}")
     else:
-        console.print(f"  {program} ship {_short(settings.folder)} --json")
+        console.print(f"  {program} ship {short(settings.folder)} --json")
 
 
-def _short(path: str) -> str:
+def name_of_program() -> str:
+    """What to type to call us."""
+    return "shipworthy" if shutil.which("shipworthy") else short(sys.argv[0])
+
+
+def short(path: str) -> str:
     """The path as seen from here, when that is shorter to type."""
     try:
         return str(Path(path).absolute().relative_to(Path.cwd()))
@@ -195,5 +220,5 @@ def _short(path: str) -> str:
 
 def _short_uri(uri: str) -> str:
     """A database file as seen from here."""
-    head, slashes, path = uri.partition("sqlite:///")
-    return f"{head}{slashes}{_short(path)}" if slashes else uri
+    before, slashes, path = uri.partition("sqlite:///")
+    return f"{before}{slashes}{short(path)}" if slashes else uri

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -52,6 +52,11 @@ class Model(Record, frozen=True, kw_only=True):
     ir_version: int
     source: Source
 
+    @property
+    def is_read(self) -> bool:
+        """Whether more is known of it than its file: check may stop a model before anything loads it."""
+        return bool(self.opset or self.signature.inputs or self.signature.outputs)
+
 
 Severity = Literal["error", "warning", "note"]
 
@@ -65,6 +70,11 @@ class Finding(Record, frozen=True, kw_only=True):
     evidence: str
     mend: str = ""
     silenced: str = ""
+
+    @property
+    def area(self) -> str:
+        """The area of its law: the word before the dot."""
+        return self.law.partition(".")[0]
 
 
 class MemoryPoint(Record, frozen=True, kw_only=True):
@@ -96,10 +106,33 @@ class Report(Record, frozen=True, kw_only=True):
         """The findings that stop a model from going on."""
         return tuple(f for f in self.findings if f.severity == "error" and not f.silenced)
 
+    @property
+    def silenced(self) -> tuple[Finding, ...]:
+        """The findings that the user lives with, the gravest first."""
+        return tuple(sorted((f for f in self.findings if f.silenced), key=_gravity))
+
+    @property
+    def by_area(self) -> dict[str, tuple[Finding, ...]]:
+        """The other findings by area: areas and, in each, findings, the gravest first."""
+        heard = sorted((f for f in self.findings if not f.silenced), key=_gravity)
+        return {area: tuple(f for f in heard if f.area == area) for area in dict.fromkeys(f.area for f in heard)}
+
+    @property
+    def summary(self) -> str:
+        """How many findings there are, as ``1 error, 2 warnings, 5 notes, 1 silenced``."""
+        heard = [f.severity for f in self.findings if not f.silenced]
+        counts = [(heard.count(word), word) for word in get_args(Severity)]
+        parts = [f"{count} {word}{'' if count == 1 else 's'}" for count, word in counts]
+        return ", ".join(parts + [f"{len(self.silenced)} silenced"] * bool(self.silenced))
+
     def __add__(self, other: Report) -> Report:
         """Both, of what is one model: the other's digest and memory, the findings of this one first."""
         laws = tuple(dict.fromkeys(self.laws + other.laws))
         return Report(model=other.model, laws=laws, findings=self.findings + other.findings, memory=other.memory or self.memory)
+
+
+def _gravity(finding: Finding) -> int:
+    return get_args(Severity).index(finding.severity)
 
 
 Device = Literal["cpu", "cuda"]

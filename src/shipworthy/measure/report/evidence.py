@@ -1,4 +1,4 @@
-"""The sections that prove the headline: verdicts, production, findings, digests, machine, and how figures were taken."""
+"""The sections that prove the headline: verdicts, production, digests, machine, and how figures were taken."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def verdicts(shipment: Shipment) -> Markup:
         for n, verdict in enumerate(one.verdicts):
             first = [tag("th", one.variant_name, scope="rowgroup", rowspan=len(one.verdicts))] if n == 0 else []
             lines.append(tag("tr", *first, *_verdict(verdict)))
-    table = _table(("variant", *_VERDICT_HEADS), lines, right=(2, 3))
-    return join(tag("h2", "Verdicts"), tag("p", "Each limit of [gates] against each variant."), table)
+    shown = table(("variant", *_VERDICT_HEADS), lines, right=(2, 3))
+    return join(tag("h2", "Verdicts"), tag("p", "Each limit of [gates] against each variant."), shown)
 
 
 def production(shipment: Shipment) -> Markup:
@@ -36,35 +36,13 @@ def production(shipment: Shipment) -> Markup:
     heads = ("where", "accuracy %", "largest difference", "requests answered", "rows", "P50 ms", "P99 ms")
     judged = Markup()
     if served.verdicts:
-        judged = _table(_VERDICT_HEADS, [tag("tr", *_verdict(verdict)) for verdict in served.verdicts], right=(1, 2))
+        judged = table(_VERDICT_HEADS, [tag("tr", *_verdict(verdict)) for verdict in served.verdicts], right=(1, 2))
     return join(
         tag("h2", "Development and production"),
         tag("p", _gap(served)),
-        _table(heads, lines, right=range(1, 7)),
+        table(heads, lines, right=range(1, 7)),
         judged,
     )
-
-
-def findings(shipment: Shipment) -> Markup:
-    """What check found, the gravest first, each with its mend."""
-    report = shipment.report
-    heading = tag("h2", "Findings of check")
-    count = f"{len(report.laws)} law{'' if len(report.laws) == 1 else 's'} applied: {', '.join(report.laws)}."
-    if not report.findings:
-        return join(heading, tag("p", f"Nothing to mend. {count}"))
-    grave = ("error", "warning", "note")
-    class_ = {"error": "mark bad", "warning": "mark warn", "note": "mark soft"}
-    lines = [
-        tag(
-            "tr",
-            tag("td", one.severity, class_=class_[one.severity]),
-            tag("th", one.law, tag("small", one.place), scope="row"),
-            tag("td", one.evidence, class_="text"),
-            tag("td", one.mend or NONE, class_="text"),
-        )
-        for one in sorted(report.findings, key=lambda finding: grave.index(finding.severity))
-    ]
-    return join(heading, tag("p", count), _table(("severity", "law and place", "evidence", "mend"), lines))
 
 
 def skipped(shipment: Shipment) -> Markup:
@@ -74,16 +52,15 @@ def skipped(shipment: Shipment) -> Markup:
     lines = [
         tag("tr", tag("th", skip.name, scope="row"), tag("td", skip.reason, class_="text")) for skip in shipment.optimized.skips
     ]
-    return join(tag("h2", "Variants that were not made"), _table(("variant", "reason"), lines))
+    return join(tag("h2", "Variants that were not made"), table(("variant", "reason"), lines))
 
 
 def chain(shipment: Shipment) -> Markup:
     """The digests from the trained file to the release; each in full as the element's title."""
     model, choice, release = shipment.model, shipment.choice, shipment.release
-    links = [
-        ("trained file", Path(model.source.path).name, model.source.digest),
-        (f"model, opset {model.opset}", model.name, model.digest),
-    ]
+    links = [("trained file", Path(model.source.path).name, model.source.digest)]
+    if model.is_read:
+        links.append((f"model, opset {model.opset}", model.name, model.digest))
     if choice and choice.variant:
         links.append(("variant", choice.variant_name or "", choice.variant))
     if release:
@@ -134,7 +111,7 @@ def figures(shipment: Shipment) -> Markup:
     return join(
         tag("h2", "How each figure was taken"),
         tag("p", "The median over the samples, and the interval around it."),
-        _table(heads, lines, right=(2, 3, 4)),
+        table(heads, lines, right=(2, 3, 4)),
     )
 
 
@@ -194,7 +171,7 @@ def _passes(shipment: Shipment) -> Markup:
         digest = tag("td", tag("code", wording.short(one.digest), title=one.digest), class_="mark")
         cells = digest, tag("td", steps, class_="text"), tag("td", ", ".join(one.devices))
         lines.append(tag("tr", tag("th", one.name, scope="row"), *cells))
-    return join(tag("h3", "Passes of each variant"), _table(("variant", "digest", "passes", "for"), lines))
+    return join(tag("h3", "Passes of each variant"), table(("variant", "digest", "passes", "for"), lines))
 
 
 def _machine(machine: Machine) -> list[tuple[str, str]]:
@@ -241,7 +218,7 @@ def _row(name: str, *cells: str) -> Markup:
     return tag("tr", tag("th", name, scope="row"), *(tag("td", cell, class_="right") for cell in cells))
 
 
-def _table(heads: Iterable[str], lines: Iterable[Markup], right: Iterable[int] = ()) -> Markup:
+def table(heads: Iterable[str], lines: Iterable[Markup], right: Iterable[int] = ()) -> Markup:
     """A table in a card; the columns numbered in ``right`` have their heads above right-aligned cells."""
     numbers = set(right)
     cells = (tag("th", head, scope="col", class_="right" if n in numbers else None) for n, head in enumerate(heads))

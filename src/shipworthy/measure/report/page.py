@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from importlib import resources
 
-from shipworthy.measure.report import curves, evidence, palette, plots, rows, wording
+from shipworthy.measure.report import curves, evidence, findings, palette, plots, rows, wording
 from shipworthy.measure.report.markup import Markup, join, tag
 from shipworthy.measure.report.rows import Entry
 from shipworthy.records import Shipment
+from shipworthy.text import printable, printable_lines
 
 _HEAD = Markup(
     '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -32,7 +33,7 @@ def html(shipment: Shipment) -> str:
         curves.section(shipment),
         evidence.verdicts(shipment),
         evidence.production(shipment),
-        evidence.findings(shipment),
+        findings.findings(shipment),
         evidence.skipped(shipment),
         evidence.chain(shipment),
         evidence.machines(shipment),
@@ -101,7 +102,7 @@ def _told(shipment: Shipment) -> tuple[str, str]:
 def _next_steps(shipment: Shipment) -> list[str]:
     """What to do about a stop that does not say so itself, from how far the shipment came."""
     if shipment.report.errors:
-        return [f"{finding.place}: {finding.mend or finding.evidence}" for finding in shipment.report.errors]
+        return [f"{printable(one.place)}: {printable_lines(one.mend or one.evidence)}" for one in shipment.report.errors]
     if shipment.choice and shipment.choice.variant is None:
         missed = [verdict.gate for one in shipment.choice.judged for verdict in one.verdicts if not verdict]
         gates = ", ".join(dict.fromkeys(f"{gate.figure} {wording.limit(gate)}" for gate in missed))

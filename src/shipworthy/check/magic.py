@@ -6,6 +6,7 @@ Source of the magic numbers: the formats' own pages, as the ``file`` command's d
 from __future__ import annotations
 
 HEAD_BYTES = 512
+TEXT = "a text"
 
 # The longer ones first, where one begins another.
 BEGINNINGS: tuple[tuple[bytes, str], ...] = (
@@ -41,7 +42,7 @@ WITHIN: tuple[tuple[int, bytes, str], ...] = (
     (257, b"ustar", "a tar archive"),
 )
 PAGES = (b"<!doctype html", b"<html", b"<?xml")
-_TEXT = {*range(0x20, 0x7F), *b"\t\n\r\f"}
+_TEXT = {*range(0x20, 0x7F), *range(0x80, 0x100), *b"\t\n\r\f"}
 
 
 def told(head: bytes) -> str:
@@ -59,7 +60,7 @@ def told(head: bytes) -> str:
         return "a web page: the download gave its page, not the file"
     if start.startswith((b"{", b"[")) and _is_text(head):
         return "JSON"
-    return "a text" if _is_text(head) else ""
+    return TEXT if _is_text(head) else ""
 
 
 def _is_text(head: bytes) -> bool:
@@ -68,4 +69,4 @@ def _is_text(head: bytes) -> bool:
     except UnicodeDecodeError as error:
         if error.end < len(head):  # not a letter that was cut at the end
             return False
-    return all(byte in _TEXT or byte >= 0x80 for byte in head)
+    return _TEXT.issuperset(head)

@@ -71,10 +71,10 @@ REBUILDS = re.compile(
     r"numpy(\._?core)?\.multiarray\.(_reconstruct|scalar)|numpy\._?core\.(multiarray|numeric|_multiarray_umath)"
     r"\.(_reconstruct|scalar|_frombuffer)|numpy\._?core\._?ufunc_reconstruct|numpy\.(ndarray|dtype|bool_?|matrix|recarray|generic|"
     r"(u?int|float|complex|str|bytes|object|void|datetime|timedelta)\d*_?)|numpy\.ma\.core\._mareconstruct"
-    r"|numpy\.random\._?\w+\.(__\w+_ctor|\w+)|scipy\.(sparse|interpolate|stats|spatial)\.[\w.]+|sklearn\.[\w.]+\.newObj"
+    r"|numpy\.random\.\w+\.__\w+_ctor|scipy\.sparse\.\w+\.\w+_(matrix|array)|sklearn\.[\w.]+\.newObj"
     r"|[\w.]+\.__pyx_unpickle_\w+|torch\._utils\._rebuild_\w+|torch\._tensor\._rebuild_\w+"
     r"|torch\.(device|dtype|float\d+|bfloat16|u?int\d+|bool|qint\w+|quint\w+|complex\d+|float8_\w+|strided|\w+Storage|Size)"
-    r"|torch\.serialization\._get_layout"
+    r"|torch\.serialization\._get_layout|torch\.jit\._pickle\.(build_\w+list|restore_type_tag)"
     r"|torch\.storage\.(Untyped|Typed)Storage|pandas\._libs\.[\w.]+|pandas\.core\.indexes\.base\._new_Index"
 )
 
@@ -95,9 +95,10 @@ def judge(module: str, name: str) -> Verdict:
         return "known"
     if top not in FRAMEWORKS:
         return "unknown"
+    if len(parts) == 1 and REBUILDS.fullmatch(f"{module}.{name}"):
+        return "known"
     if RUNS.search(module) or any(CALLS.fullmatch(one) for one in parts):
         return "dangerous"
     if len(parts) > 1:
         return "known" if all(one[:1].isupper() for one in parts) else "dangerous"
-    classes = name.lstrip("_")[:1].isupper()
-    return "known" if classes or REBUILDS.fullmatch(f"{module}.{name}") else "unknown"
+    return "known" if name.lstrip("_")[:1].isupper() else "unknown"

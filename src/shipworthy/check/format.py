@@ -73,7 +73,7 @@ def _archive(origin: Origin, head: bytes) -> Iterator[Finding]:
 
 def _keras(origin: Origin) -> Iterator[Finding]:
     try:
-        tensorflow_file.kind(origin.path)
+        tensorflow_file.reasons(origin.path)  # it reads all that says what the model is made of
     except Refused as error:
         yield READABLE.found(str(origin.named), plain(error.found, 300), error.next or None)
 

@@ -104,6 +104,7 @@ def look(origin: Origin) -> Iterator[Finding]:
     if not proto.graph.node:
         yield _unreadable(origin, "no graph with a node in it")
         return
+    yield from _borders(proto)
     yield from _versions(proto, origin.target)
     yield from _operators(proto, origin.target)
     yield from _device(proto, origin.target)
@@ -128,6 +129,14 @@ def _unreadable(origin: Origin, found: str) -> Finding:
 def _too_large(origin: Origin, size: int) -> Finding:
     text = f"{size / 1e9:.2f} GB with its weights: it is looked at, and neither loaded, optimized, measured nor released"
     return SIZE.found(str(origin.named), text)
+
+
+def _borders(proto: onnx.ModelProto) -> Iterator[Finding]:
+    """Sizes below zero, which neither the checker nor onnxruntime minds: both take them for free dimensions."""
+    for value in (*proto.graph.input, *proto.graph.output):
+        for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
+            if dimension.dim_value < 0:
+                yield VALID.found(f"tensor {plain(value.name, 80)}", f"dimension {axis} has size {dimension.dim_value}")
 
 
 def _versions(proto: onnx.ModelProto, target: Target) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -145,7 +146,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
     """The archive; every file in it is bounded."""
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
         raise _broken(path, str(error)) from None
     size = sum(one.file_size for one in archive.infolist())
     if size > LIMIT_BYTES:

@@ -95,7 +95,7 @@ def _outside(location: str, folder: Path) -> str:
         real = (folder / path).resolve()
         real.exists()  # raises where a name is too long
     except (OSError, RuntimeError) as error:
-        return f"the path cannot be followed: {error}"
+        return f"the path cannot be followed: {getattr(error, 'strerror', None) or 'links in a ring'}"
     if not real.is_relative_to(folder.resolve()):
         return f"a link leads out of the model's folder, to {plain(real)}"
     return ""

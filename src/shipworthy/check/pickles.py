@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-# A large model of scikit-learn has a million opcodes; a second is some 700,000.
-MOST_OPCODES = 20_000_000
+# A million words of a vectorizer are three million opcodes, and those take some seconds.
+MOST_OPCODES = 10_000_000
 MOST_MEMO = 5_000_000
 MOST_NESTED = 20
 # Longer text names no module, and longer tuples and tables describe no array.
@@ -76,11 +76,17 @@ class Bounded:
         """As many bytes as there are, of those that are asked for."""
         if count > MOST_READ:
             raise Opaque(f"{count} bytes are said to be one text at byte {self.place}")
-        return self._counted(self._stream.read(count))
+        read = self._stream.read(count)
+        self.place += len(read)
+        if self.place > self._most:
+            raise Opaque(f"it unpacks to more than {self._most / 1e9:.0f} GB")
+        return read
 
     def readline(self) -> bytes:
         """One line."""
-        return self._counted(self._stream.readline(MOST_LINE))
+        read = self._stream.readline(MOST_LINE)
+        self.place += len(read)
+        return read
 
     def exactly(self, count: int) -> bytes:
         """All of the bytes that are asked for."""
@@ -95,12 +101,6 @@ class Bounded:
             raise Opaque(f"an array has a size below zero at byte {self.place}")
         while count:
             count -= len(self.exactly(min(count, SKIPPED)))
-
-    def _counted(self, read: bytes) -> bytes:
-        self.place += len(read)
-        if self.place > self._most:
-            raise Opaque(f"it unpacks to more than {self._most / 1e9:.0f} GB")
-        return read
 
 
 def names(stream: io.BufferedIOBase, found: set[Name], most: int, pickles: int = 1) -> None:

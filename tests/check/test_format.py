@@ -286,3 +286,26 @@ def test_what_bytes_are(head, told):
 
 def test_onnx_bytes_look_like_nothing_else(onnx_model):
     assert magic.told(onnx_model(relu(), [X], [Y]).SerializeToString()) == ""
+
+
+def test_what_onnx_itself_cannot_infer_is_no_error_of_the_file(tmp_path, onnx_model):
+    """ONNX 1.23.2 fails over its own definition of this operator; the runtime has it."""
+    node = helper.make_node("MeanVarianceNormalization", ["x"], ["y"])
+    shape = [2, 3, 4, 4]
+    path = written(tmp_path / "m.onnx", onnx_model([node], [("x", "float32", shape)], [("y", "float32", shape)], opset=13))
+    assert {(law, severity) for law, severity, _ in found_in(path)} <= {
+        ("format.valid", "warning"),
+        ("format.opset", "warning"),
+    }
+
+
+def test_what_openvino_does_not_load_is_said_for_its_target_alone(tmp_path, onnx_model):
+    pytest.importorskip("openvino")
+    node = helper.make_node("Inverse", ["x"], ["y"], domain="com.microsoft")
+    path = written(tmp_path / "m.onnx", onnx_model([node], [X], [Y], domains={"com.microsoft": 1}))
+    loads = ("format.loads", "error", str(path))
+    assert loads in found_in(path, KINDS["openvino-cpu"])
+    assert loads not in found_in(path)
+    node.op_type = "QuickGelu"
+    written(path, onnx_model([node], [X], [Y], domains={"com.microsoft": 1}))
+    assert loads not in found_in(path, KINDS["openvino-cpu"])

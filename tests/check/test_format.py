@@ -188,6 +188,16 @@ def test_a_model_over_2_gb_is_looked_at_without_its_weights(tmp_path, monkeypatc
     assert loaded
 
 
+@pytest.mark.parametrize("location", ["../w.bin", "/etc/hostname", "none.bin"])
+def test_a_model_whose_weights_lie_elsewhere_is_not_loaded(tmp_path, monkeypatch, location):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "w.bin").write_bytes(bytes(16))
+    loaded = []
+    monkeypatch.setattr(format_onnx, "session", lambda *arguments: loaded.append(arguments))
+    found_in(external(tmp_path / "home" / "m.onnx", location=location))
+    assert not loaded
+
+
 def test_a_file_that_no_protobuf_can_be_is_not_even_read(tmp_path):
     path = tmp_path / "m.onnx"
     with path.open("wb") as stream:

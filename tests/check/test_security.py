@@ -114,6 +114,13 @@ def test_pickles_of_torch_are_told_the_way_out(tmp_path):
     assert "1 files of TorchScript's code" in error.evidence
 
 
+def test_what_is_no_pickle_at_all_is_told_apart(tmp_path):
+    for name in ("m.pkl", "m.joblib", "m.pth"):
+        (tmp_path / name).write_bytes(b"<html>Sign in</html>")
+        (error,) = [one for one in look(tmp_path / name, trust=True) if one.severity == "error"]
+        assert "a web page" in error.evidence
+
+
 def test_weights_need_code(tmp_path):
     path = tmp_path / "m.safetensors"
     path.write_bytes(struct.pack("<Q", 2) + b"{}")

@@ -64,7 +64,7 @@ def _look(found: Contents, place: str, stream: io.BufferedIOBase, depth: int, *,
         _follow(found, place, lambda: _array(stream), 1)
     elif surely or head.startswith(MARKS):
         said = [] if surely else list(found.opaque)
-        _follow(found, place, lambda: stream, LEGACY)
+        _follow(found, place, lambda: _pickled(stream, head), LEGACY)
         if not surely:
             found.opaque = said
 
@@ -134,6 +134,11 @@ def _decompressed(stream: io.BufferedIOBase) -> io.BufferedIOBase:
         return io.BufferedReader(_Inflated(stream))
     if head.startswith(b"\x04\x22\x4d\x18"):
         raise Opaque("it is compressed with LZ4, which is not unpacked here: joblib.dump(..., compress=('zlib', 3))")
+    return _pickled(stream, head)
+
+
+def _pickled(stream: io.BufferedIOBase, head: bytes) -> io.BufferedIOBase:
+    """The stream, unless its first bytes are something else's; the oldest protocol is text."""
     if (told := magic.told(head)) and not head.startswith(MARKS) and told != magic.TEXT:
         raise Opaque(f"it is no pickle, but {told}")
     return stream

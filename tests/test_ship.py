@@ -177,6 +177,16 @@ def test_errors_of_check_stop_the_way(folder: Path) -> None:
     assert shipment.optimized is None
 
 
+def test_a_file_for_another_device_stops_the_way(folder: Path) -> None:
+    proto = onnx.load(folder / "m.onnx")
+    proto.metadata_props.add(key="shipworthy.int8", value="s8s8_symmetric")
+    onnx.save(proto, folder / "m.onnx")
+    shipment = ship(plain(folder), Workspace(folder / "home"))
+    assert shipment.stopped.startswith("check found 1 error; the first: INT8: its INT8 is s8s8_symmetric, and the target takes")
+    assert [one.law for one in shipment.report.errors] == ["format.device"]
+    assert not (folder / "home" / "models").exists(), "it was taken in"
+
+
 def test_a_shipment_survives_its_plain_form(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(conductor, "verify", lambda *_: served())
     shipment = ship(plain(folder), Workspace(folder / "home"))

@@ -19,7 +19,7 @@ from shipworthy import check, data, machine, measure, optimize, readiness, recor
 from shipworthy.backends import tensorflow, torch
 from shipworthy.backends.runners import load
 from shipworthy.data import Dataset
-from shipworthy.errors import NotFound, Refused
+from shipworthy.errors import NotFound
 from shipworthy.files import write_bytes
 from shipworthy.job import Job, rows_key, versions
 from shipworthy.measure import report
@@ -87,8 +87,6 @@ def _walk(job: Job, until: Stage) -> Shipment:
         unread = check.unread(readiness.origin(job).path, job.settings.model.name)
         return Shipment(name=unread.name, model=unread, report=before, stopped=readiness.said(before))
     model = take_in(job)
-    if reason := optimize.misplaced(Path(model.path), job.target):
-        raise Refused(f"{job.settings.model.path} is not for target {job.target.name}", found=reason)
     rows = evaluation(job, model)
     report = readiness.whole(job, before, readiness.check_model(job, model, rows))
     shipment = Shipment(name=model.name, model=model, report=report)

@@ -59,10 +59,6 @@ def edit(old: str, new: str) -> Breaker:
 NONE = np.zeros(())
 CASES: dict[str, tuple[Breaker, list[str]]] = {
     "missing model": (edit('train = "train.py"', ""), ["there is no file", "model.joblib", "do next:"]),
-    "not a model": (onnx_model(b"\x89PNG\r\n\x1a\n" * 20), ["is not an ONNX model", "expected:"]),
-    "truncated model": (onnx_model(lambda whole: whole[:-7]), ["is not an ONNX model", "truncated"]),
-    "empty model": (onnx_model(b""), ["is not an ONNX model"]),
-    "no trust": (edit("trust = true", ""), ["is a pickle", "--trust", "can execute any code"]),
     "wrong input name": (evaluation(X=NONE, pixels=np.ones((4, 64), np.float32)), ["no array for the input 'X'", "'pixels'"]),
     "wrong shape": (evaluation(X=np.ones((4, 63), np.float32)), ["wrong shape", "[4, 63]", "[?, 64]"]),
     "NaN": (with_nan(), ["holds NaN or infinity", "row 2"]),
@@ -74,6 +70,13 @@ CASES: dict[str, tuple[Breaker, list[str]]] = {
     "not TOML": (edit("[model]", "[model"), ["is not TOML"]),
     "training fails": (lambda folder: (folder / "train.py").write_text("raise SystemExit('no data today')"), ["no data today"]),
     "training leaves nothing": (lambda folder: (folder / "train.py").write_text(""), ["left no", "model.joblib"]),
+}  # fmt: skip
+# What is wrong with the trained file itself is found by ``check``, with a law and a mend.
+FOUND: dict[str, tuple[Breaker, str, list[str]]] = {
+    "not a model": (onnx_model(b"\x89PNG\r\n\x1a\n" * 20), "format.readable", ["it is no ONNX model", "a PNG picture"]),
+    "truncated model": (onnx_model(lambda whole: whole[:-7]), "format.readable", ["it is no ONNX model", "truncated"]),
+    "empty model": (onnx_model(b""), "format.readable", ["it is empty", "copy or write the file again"]),
+    "no trust": (edit("trust = true", ""), "security.code", ["it is a pickle", "--trust", "can execute any code"]),
 }  # fmt: skip
 UNTRAINED = {"missing model", "training fails", "training leaves nothing"}
 
@@ -89,6 +92,22 @@ def test_one_clear_error(project: Project, case: str) -> None:
     assert err.count("error:") == 1, err
     for part in parts:
         assert part in err, f"'{part}' is not in: {err}"
+    home = project.folder / ".shipworthy"
+    assert not list(home.rglob("draft-*")) + list(home.rglob(".writing-*")), "something half-written stayed"
+    assert not (home / "registry.db").exists()
+
+
+@pytest.mark.parametrize("case", FOUND)
+@pytest.mark.parametrize("verb", ["check", "ship"])
+def test_one_clear_finding(project: Project, case: str, verb: str) -> None:
+    breaker, law, parts = FOUND[case]
+    breaker(project.folder)
+    shipment = project.json(verb, code=1)
+    (error,) = [one for one in shipment["report"]["findings"] if one["severity"] == "error"]
+    assert error["law"] == law
+    for part in parts:
+        assert part in f"{error['evidence']} {error['mend']}"
+    assert error["evidence"] in shipment["stopped"]
     home = project.folder / ".shipworthy"
     assert not list(home.rglob("draft-*")) + list(home.rglob(".writing-*")), "something half-written stayed"
     assert not (home / "registry.db").exists()

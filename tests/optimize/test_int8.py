@@ -9,11 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from shipworthy.backends.notes import misplaced, notes
 from shipworthy.backends.onnx_graph import nodes
 from shipworthy.errors import Refused
 from shipworthy.optimize.graph import Graph
-from shipworthy.optimize.int8 import Int8Dynamic, Int8Static, misplaced
-from shipworthy.optimize.nodes import notes
+from shipworthy.optimize.int8 import Int8Dynamic, Int8Static
+from shipworthy.optimize.nodes import outline
 from shipworthy.records import Target
 
 INT8, UINT8, INT32, FLOAT = TensorProto.INT8, TensorProto.UINT8, TensorProto.INT32, TensorProto.FLOAT
@@ -80,7 +81,7 @@ def test_types_are_those_of_the_target(types, cnn, images, saved, tmp_path):
         assert np.dtype("int32") in biases
         widest = max(int(np.abs(array.astype(int)).max()) for array in weights)
         assert widest == (64 if types == "u8s8_reduced" else 127)
-    assert notes(tmp_path / "r.onnx") == {"int8": types}
+    assert notes(outline(tmp_path / "r.onnx")) == {"int8": types}
 
 
 @pytest.mark.parametrize("types", ["u8s8", "s8s8_symmetric"])
@@ -222,12 +223,12 @@ def test_a_file_made_for_one_device_is_refused_on_another(types, wanted, cnn, im
     target = Target(int8=wanted)
     reason = Int8Static(types).requires(saved(cnn), target, images)
     Int8Static(types).apply(saved(cnn), tmp_path / "r.onnx", images)
-    said = misplaced(tmp_path / "r.onnx", target)
+    said = misplaced(outline(tmp_path / "r.onnx"), target)
     if types == wanted:
         assert (reason, said) == ("", "")
     else:
         assert reason == f"it makes INT8 as {types}, and the target takes {wanted}"
-        assert said == f"its INT8 is {types}, and the target takes {wanted}: optimize the original for this target"
+        assert said == f"its INT8 is {types}, and the target takes {wanted}"
     assert Int8Static(types).devices == (("cuda",) if types == "s8s8_symmetric" else ("cpu",))
 
 
@@ -235,9 +236,9 @@ def test_a_file_made_for_one_device_is_refused_on_another(types, wanted, cnn, im
 def test_dynamic_int8_is_for_every_cpu_and_not_for_tensorrt(wanted, cnn, saved, tmp_path):
     target = Target(int8=wanted)
     Int8Dynamic().apply(saved(cnn), tmp_path / "r.onnx", None)
-    here, said = Int8Dynamic().requires(saved(cnn), target, None), misplaced(tmp_path / "r.onnx", target)
+    here, said = Int8Dynamic().requires(saved(cnn), target, None), misplaced(outline(tmp_path / "r.onnx"), target)
     assert (here == "") == (said == "") == (wanted != "s8s8_symmetric")
-    assert misplaced(saved(cnn), target) == "", "what is not quantized is at home everywhere"
+    assert misplaced(outline(saved(cnn)), target) == "", "what is not quantized is at home everywhere"
 
 
 def test_dynamic_int8_has_seven_bits_where_sums_would_saturate(cnn, saved, tmp_path):

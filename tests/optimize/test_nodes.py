@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from shipworthy.backends import notes
 from shipworthy.errors import Refused
 from shipworthy.optimize import nodes
 from shipworthy.optimize.graph import Graph
@@ -65,10 +66,10 @@ def test_what_is_no_model_is_refused(tmp_path):
 
 def test_notes_are_read_back_and_other_properties_stay(matrix, tmp_path):
     matrix.metadata_props.add(key="author", value="me")
-    nodes.note(matrix, {"int8": "s8s8"})
-    nodes.note(matrix, {"int8": "u8s8", "more": "said"})
+    notes.note(matrix, {"int8": "s8s8"})
+    notes.note(matrix, {"int8": "u8s8", "more": "said"})
     nodes.write(matrix, tmp_path / "a.onnx")
-    assert nodes.notes(tmp_path / "a.onnx") == {"int8": "u8s8", "more": "said"}
+    assert notes.notes(nodes.outline(tmp_path / "a.onnx")) == {"int8": "u8s8", "more": "said"}
     kept = {one.key: one.value for one in onnx.load(tmp_path / "a.onnx").metadata_props}
     assert kept == {"author": "me", "shipworthy.int8": "u8s8", "shipworthy.more": "said"}
 

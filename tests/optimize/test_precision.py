@@ -11,11 +11,12 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from shipworthy.backends.notes import notes
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.errors import Refused
 from shipworthy.optimize.graph import Graph
 from shipworthy.optimize.int8 import Int8Static
-from shipworthy.optimize.nodes import element_types, notes
+from shipworthy.optimize.nodes import element_types, outline
 from shipworthy.optimize.precision import Half
 from shipworthy.records import Target
 
@@ -34,7 +35,7 @@ def lowered(path, result, rows=None, one=FP16):
 
 
 def kept(path):
-    return json.loads(notes(path)["float32_nodes"])
+    return json.loads(notes(outline(path))["float32_nodes"])
 
 
 def matrices(*names, size=4):
@@ -53,7 +54,7 @@ def test_half_the_size_and_near_the_same_numbers(rows, cnn, images, saved, answe
     assert 0 < np.abs(after - before).max() < 0.01 * np.abs(before).max()
     assert OnnxRuntimeRunner(result, Target()).signature == OnnxRuntimeRunner(path, Target()).signature
     assert [node.op_type for node in proto.graph.node].count("Cast") == 2, "at the borders, and nowhere else"
-    assert notes(result) == {"precision": "float16", "float32_nodes": "{}"}
+    assert notes(outline(result)) == {"precision": "float16", "float32_nodes": "{}"}
 
 
 def test_a_trained_model_keeps_its_labels(digits, answers, tmp_path):

@@ -14,10 +14,11 @@ from onnx import helper, numpy_helper
 
 from shipworthy import check, optimize
 from shipworthy.backends import torch
+from shipworthy.backends.notes import notes
 from shipworthy.backends.weights import sparsity_percent
 from shipworthy.errors import Refused
 from shipworthy.optimize.int8 import Int8Dynamic
-from shipworthy.optimize.nodes import notes
+from shipworthy.optimize.nodes import outline
 from shipworthy.optimize.prune import Prune, Schedule, StructuredPrune
 from shipworthy.records import Target
 
@@ -39,7 +40,7 @@ def test_the_smallest_weights_of_all_layers_become_zero(cnn, saved, images, answ
     assert sparsity_percent(path) == 0
     assert sparsity_percent(result) == pytest.approx(70, abs=0.1)
     assert sparsity_percent(result) >= 70
-    assert float(notes(result)["sparsity_percent"]) == pytest.approx(70, abs=0.1)
+    assert float(notes(outline(result))["sparsity_percent"]) == pytest.approx(70, abs=0.1)
     kept = [np.abs(before[name][after[name] != 0]) for name in before if before[name].ndim > 1]
     gone = [np.abs(before[name][after[name] == 0]) for name in before if before[name].ndim > 1]
     assert np.concatenate(gone).max() <= np.concatenate(kept).min()

@@ -14,12 +14,13 @@ from msgspec.structs import replace
 from shipworthy import measure, optimize
 from shipworthy.backends import torch as backend
 from shipworthy.backends import torch_prune
+from shipworthy.backends.notes import notes
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.backends.weights import sparsity_percent
 from shipworthy.errors import Refused
 from shipworthy.optimize.graph import Graph
 from shipworthy.optimize.int8 import Int8Static
-from shipworthy.optimize.nodes import notes
+from shipworthy.optimize.nodes import outline
 from shipworthy.optimize.prune import Prune, Schedule, StructuredPrune
 from shipworthy.records import Target
 from shipworthy.settings import MeasureSettings
@@ -44,7 +45,7 @@ def test_seventy_percent_of_the_example_are_zero_at_98_percent_of_its_accuracy(v
     assert (options["method"], options["initial"], options["final"], options["power"]) == ("fine-tuned", 0.3, 0.7, 3.0)
     assert options["fine_tune"] == "train.py:fine_tune", "no place on this machine"
     assert 70 <= sparsity_percent(Path(pruned.path)) <= 72
-    assert 70 <= float(notes(Path(pruned.path))["sparsity_percent"]) <= 72
+    assert 70 <= float(notes(outline(Path(pruned.path)))["sparsity_percent"]) <= 72
     assert accuracy(vision, pruned.path) >= 0.98 * vision.accuracy
     before, after = (len(gzip.compress(Path(one.path).read_bytes(), 6)) for one in (first, pruned))
     assert after < 0.5 * before, "storage is what zeros gain"
@@ -58,7 +59,7 @@ def test_half_the_channels_are_faster_at_98_percent_of_the_accuracy(vision, stru
         assert narrow.figure("throughput_rps").median >= 1.5 * original.figure("throughput_rps").median, batch
     assert narrow.figure("latency_ratio").median <= 1 / 1.5
     assert accuracy(vision, structured.path) >= 0.98 * vision.accuracy
-    assert "stem.0.weight: 16 to 8" in notes(Path(structured.path))["channels"]
+    assert "stem.0.weight: 16 to 8" in notes(outline(Path(structured.path)))["channels"]
     assert structured.size_mb < 0.3 * variants[0].size_mb
 
 

@@ -6,11 +6,13 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import onnx
 import pytest
 
 from shipworthy import check
+from shipworthy.backends import tensorflow_file
 from shipworthy.data import Dataset
 from shipworthy.errors import Refused
 
@@ -120,6 +122,19 @@ def test_a_lambda_runs_with_trust_only(models, take):
     assert [severity for severity, _ in parity(model, rows).values()] == ["note"]
     with pytest.raises(Refused, match="can execute any code"):
         check.reference(model, trust=False)(rows)
+
+
+def test_layers_of_an_h5_file_that_run_code_are_named(models, tmp_path):
+    path = tmp_path / "model.h5"
+    shutil.copy(models.folder / "old.h5", path)
+    assert tensorflow_file.reasons(path) == ["files of Keras 2 can hold Python code, and its loader executes it"]
+    with h5py.File(path, "a") as file:
+        config = str(file.attrs["model_config"])
+        file.attrs["model_config"] = config.replace('"class_name": "Dense"', '"class_name": "Lambda"', 1)
+    assert "a layer Lambda runs code of its own" in tensorflow_file.reasons(path)
+    path.write_bytes(path.read_bytes()[:4000])
+    with pytest.raises(Refused, match="not a readable file of Keras"):
+        tensorflow_file.reasons(path)
 
 
 def test_a_layer_of_the_users_is_not_found(take):

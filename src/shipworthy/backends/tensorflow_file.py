@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -62,15 +64,44 @@ def executes(path: Path) -> str:
     Raises:
         Refused: as ``kind``.
     """
+    return next(iter(reasons(path)), "")
+
+
+def reasons(path: Path) -> list[str]:
+    """All that ``executes`` could say, each once.
+
+    Raises:
+        Refused: as ``kind``.
+    """
     found = kind(path)
     if found == "saved_model":
-        return "a SavedModel is a program: its graph can read and write files"
+        return ["a SavedModel is a program: its graph can read and write files"]
     if found == "tf_keras":
-        return "files of Keras 2 can hold Python code, and its loader executes it"
+        return ["files of Keras 2 can hold Python code, and its loader executes it", *_runners_of_keras_2(path)]
     with _opened(path) as archive:
         config = _json(archive, path, "config.json")
     config.pop("compile_config", None)  # losses and optimizers are not loaded
-    return next(_foreign(config), "")
+    return list(dict.fromkeys(_foreign(config)))
+
+
+def _runners_of_keras_2(path: Path) -> Iterator[str]:
+    """Which of its layers run code; of an .h5 file only h5py can read that."""
+    if path.suffix == KERAS:
+        with _opened(path) as archive:
+            text = json.dumps(_json(archive, path, "config.json"))
+    elif importlib.util.find_spec("h5py") is None:
+        yield "which of its layers do is not known: h5py is not installed"
+        return
+    else:
+        import h5py  # noqa: PLC0415
+
+        try:
+            with h5py.File(path, "r") as file:
+                text = str(file.attrs.get("model_config", ""))
+        except Exception as error:  # noqa: BLE001 - a broken file makes HDF5 raise almost anything
+            raise _broken(path, str(error)) from None
+    named = {name for name in RUNNERS if re.search(rf'"class_name": *"{name}"', text)}
+    yield from (f"a layer {name} runs code of its own" for name in sorted(named))
 
 
 def _foreign(config: Any) -> Iterator[str]:
@@ -115,7 +146,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
     """The archive; every file in it is bounded."""
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
         raise _broken(path, str(error)) from None
     size = sum(one.file_size for one in archive.infolist())
     if size > LIMIT_BYTES:

@@ -9,7 +9,7 @@ from pathlib import Path
 from shipworthy.backends import tensorflow
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.check import format as format_area
-from shipworthy.check import graph, interface, numbers, signature
+from shipworthy.check import graph, interface, numbers, security, signature
 from shipworthy.check.graph import kernels
 from shipworthy.check.intake import read_proto
 from shipworthy.check.law import Law
@@ -22,6 +22,7 @@ Framework = Callable[[dict[str, Array]], list[Array]]
 
 OF_FILES: dict[str, Callable[[Origin], Iterator[Finding]]] = {
     "format": format_area.look,
+    "security": security.look,
     "signature": interface.look,
     "graph": kernels.look,
 }
@@ -30,7 +31,14 @@ OF_MODELS: dict[str, Callable[[Subject], Iterator[Finding | MemoryPoint]]] = {
     "graph": graph.look,
     "numbers": numbers.look,
 }
-LAWS: tuple[Law, ...] = (*format_area.LAWS, *interface.LAWS, *signature.LAWS, *graph.LAWS, *numbers.LAWS)
+LAWS: tuple[Law, ...] = (
+    *format_area.LAWS,
+    *security.LAWS,
+    *interface.LAWS,
+    *signature.LAWS,
+    *graph.LAWS,
+    *numbers.LAWS,
+)
 
 
 def inspect(origin: Origin, areas: Sequence[str] = tuple(OF_FILES), sink: Sink | None = None) -> Report:

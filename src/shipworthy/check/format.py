@@ -1,53 +1,90 @@
-"""Area ``format``: the file is whole and valid ONNX that the target's runtime takes."""
+"""Area ``format``: the file is whole, is what its name says, and the target's runtime takes it.
+
+What is done here for each kind of file reads its bytes and loads no framework; what can crash comes last.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import onnx
-
-from shipworthy.check.intake import IR_VERSION, OPSETS, read_proto
+from shipworthy.backends import sklearn, tensorflow_file, torch
+from shipworthy.check import archives, format_onnx, format_safetensors, magic
 from shipworthy.check.law import Law
+from shipworthy.check.readable import READABLE
 from shipworthy.check.subject import Origin
+from shipworthy.check.words import first_line, plain
+from shipworthy.errors import Refused
 from shipworthy.records import Finding
 
-VALID = Law(
-    name="format.valid",
+ARCHIVE = Law(
+    name="format.archive",
     severity="error",
-    holds="ONNX's own checker accepts the file, types and shapes inferred to the end",
-    breaks="the runtime refuses the model at start, or answers with shapes that nobody expects",
-    mend="export the model again with a current exporter",
+    holds="the archive is whole, and what it says to unpack to is bounded",
+    breaks="whoever unpacks it fills the memory or the disk, or gets other members than those that were looked at",
+    mend="write or copy the file again; do not unpack it",
 )
-OPSET = Law(
-    name="format.opset",
-    severity="warning",
-    holds=f"the operator set is one that every target takes: {OPSETS.start} to {OPSETS.stop - 1}",
-    breaks="an older runtime in production does not load what a newer exporter writes by default",
-    mend=f"export with opset {OPSETS.stop - 1}, or onnx.version_converter.convert_version(model, {OPSETS.stop - 1})",
-)
-IR = Law(
-    name="format.ir",
-    severity="warning",
-    holds=f"the IR version is one that every target takes: at most {IR_VERSION}",
-    breaks="older runtimes refuse the file",
-    mend=f"model.ir_version = {IR_VERSION} before onnx.save",
-)
-LAWS = (VALID, OPSET, IR)
+LAWS: tuple[Law, ...] = (READABLE, *format_onnx.LAWS, ARCHIVE, *format_safetensors.LAWS)
+
+# Archives, unless an older torch has written them.
+MAYBE = torch.PICKLES
 
 
 def look(origin: Origin) -> Iterator[Finding]:
-    """ONNX's own checker with full shape inference; opset and IR version within what every target takes."""
-    if origin.path.suffix != ".onnx":
-        return
-    proto = read_proto(origin.path, origin.named)
+    """What the suffix says decides which laws are asked; a file that cannot be opened breaks the first of them."""
     try:
-        onnx.checker.check_model(proto, full_check=True)
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        yield VALID.found(
-            str(origin.named), (str(error).strip().splitlines() or ["the ONNX checker refuses the model"])[0][:300]
-        )
-    opset = next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if opset not in OPSETS:
-        yield OPSET.found(f"opset {opset}", f"outside {OPSETS.start} to {OPSETS.stop - 1}, which every target takes")
-    if proto.ir_version > IR_VERSION:
-        yield IR.found(f"IR version {proto.ir_version}", f"above {IR_VERSION}; older runtimes refuse the file")
+        if not origin.path.is_dir():
+            with origin.path.open("rb") as stream:
+                head = stream.read(magic.HEAD_BYTES)
+            if not head:
+                yield READABLE.found(str(origin.named), "it is empty: 0 bytes")
+                return
+            yield from _of_a_file(origin, head)
+        elif origin.path.suffix == ".onnx":
+            yield READABLE.found(str(origin.named), "it is a folder", "name the file in it")
+        else:
+            yield from _of_a_folder(origin)
+    except OSError as error:
+        yield READABLE.found(str(origin.named), first_line(error))
+
+
+def _of_a_file(origin: Origin, head: bytes) -> Iterator[Finding]:
+    suffix = origin.path.suffix
+    if suffix == ".onnx":
+        yield from format_onnx.look(origin)
+    elif suffix == torch.WEIGHTS:
+        yield from format_safetensors.look(origin)
+    elif suffix in (tensorflow_file.KERAS, torch.PROGRAM) or (suffix in MAYBE and head.startswith(b"PK")):
+        yield from _archive(origin, head)
+    elif suffix == tensorflow_file.HDF5 and not head.startswith(tensorflow_file.MAGIC):
+        yield READABLE.found(str(origin.named), f"it is no HDF5 file: {magic.told(head) or 'its first bytes are others'}")
+    elif suffix in sklearn.SUFFIXES:
+        return  # the area of security reads pickles
+
+
+def _archive(origin: Origin, head: bytes) -> Iterator[Finding]:
+    if not head.startswith(b"PK"):
+        yield READABLE.found(str(origin.named), f"it is no zip archive: {magic.told(head) or 'its first bytes are others'}")
+        return
+    said = list(archives.troubles(origin.path))
+    yield from (ARCHIVE.found(str(origin.named), text) for text in said)
+    if not said and origin.path.suffix == tensorflow_file.KERAS:
+        yield from _keras(origin)
+
+
+def _keras(origin: Origin) -> Iterator[Finding]:
+    try:
+        tensorflow_file.reasons(origin.path)  # it reads all that says what the model is made of
+    except Refused as error:
+        yield READABLE.found(str(origin.named), plain(error.found, 300), error.next or None)
+
+
+def _of_a_folder(origin: Origin) -> Iterator[Finding]:
+    yield from _keras(origin)
+    graph = origin.path / tensorflow_file.GRAPH
+    if graph.is_file():
+        with graph.open("rb") as stream:
+            head = stream.read(magic.HEAD_BYTES)
+        # The message SavedModel begins with its version, as a number, or with the first of its graphs.
+        if not head.startswith((b"\x08", b"\x12")):
+            told = magic.told(head) or "its first bytes are others"
+            yield READABLE.found(str(graph), f"it is no graph of TensorFlow: {told}")

@@ -21,7 +21,7 @@ from shipworthy.errors import ShipworthyError, StorageFailed
 from shipworthy.files import draft_folder, file_digest, machine_errors, need_room, publish, size_mb
 from shipworthy.optimize import apart, guard
 from shipworthy.optimize.damage import Damage, Found
-from shipworthy.optimize.int8 import Int8Static, misplaced
+from shipworthy.optimize.int8 import Int8Static
 from shipworthy.optimize.plan import Candidate, candidates, pruned
 from shipworthy.protocols import Pass, Quiet, Sink
 from shipworthy.records import Made, Model, Optimized, Progress, Skip, Step, Target, Variant
@@ -299,4 +299,4 @@ def _why(error: Exception, folder: Path, start: Path) -> str:
     return f"it failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
 
 
-__all__ = ["PASSES", "Judge", "Opinion", "Remember", "Workshop", "misplaced", "original", "pruned", "run"]
+__all__ = ["PASSES", "Judge", "Opinion", "Remember", "Workshop", "original", "pruned", "run"]

@@ -1,7 +1,7 @@
 """Passes ``int8_dynamic`` and ``int8_static``: 8-bit weights; and 8-bit activations, measured while running or before.
 
 What INT8 has to look like differs by device (``Target.int8``): a file made for one is slow or refused on another. Each
-is marked with its types, and ``misplaced`` reads the mark.
+is marked with its types, which ``check`` reads (``backends.notes``).
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import msgspec
 import onnx
 from onnx import numpy_helper
 
+from shipworthy.backends.notes import DYNAMIC, note
 from shipworthy.backends.onnxruntime_passes import quantize_dynamic, quantize_static
 from shipworthy.errors import Refused
 from shipworthy.optimize import reasons
 from shipworthy.optimize.calibration import Method, Ranges, calibrate
-from shipworthy.optimize.nodes import element_types, name_nodes, note, notes, outline, read, write
+from shipworthy.optimize.nodes import element_types, name_nodes, outline, read, write
 from shipworthy.protocols import Arrays
 from shipworthy.records import Int8Types, Target
 
@@ -35,7 +36,6 @@ OPERATORS: dict[Int8Types, tuple[str, ...]] = {
     "s8s8": CPU_OPERATORS,
     "s8s8_symmetric": (*WEIGHTED, "Add"),
 }
-DYNAMIC = "dynamic"
 
 
 @dataclass(frozen=True)
@@ -151,18 +151,6 @@ class Int8Static:
             operators = OPERATORS[self.types]
             quantize_static(source, quantized, ranges, operators, excluded, self.types, per_channel=self.per_channel)
             _finish(quantized, result, self.types)
-
-
-def misplaced(model: Path, target: Target) -> str:
-    """Why a quantized model is not for the target; empty when it is, or was not quantized here.
-
-    Raises:
-        Refused: it is not a model.
-    """
-    types = notes(model).get("int8", target.int8)
-    if types == target.int8 or (types == DYNAMIC and target.int8 != "s8s8_symmetric"):
-        return ""
-    return f"its INT8 is {types}, and the target takes {target.int8}: optimize the original for this target"
 
 
 def prepared(model: Path) -> onnx.ModelProto:

@@ -1,8 +1,7 @@
-"""The ONNX file as passes see it: read with its weights, written as one file; its notes, its types, its names."""
+"""The ONNX file as passes see it: read with its weights, written as one file; its types, its names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -12,7 +11,6 @@ from shipworthy.errors import Refused
 
 # One protobuf message cannot be larger, and a variant is one file.
 LIMIT_BYTES = 2**31 - 1
-NOTE = "shipworthy."
 
 
 def read(path: Path) -> onnx.ModelProto:
@@ -68,24 +66,6 @@ def _location(tensor: onnx.TensorProto) -> str:
 def write(proto: onnx.ModelProto, path: Path) -> None:
     """Write the model as one file; the same model always gives the same bytes."""
     path.write_bytes(proto.SerializeToString(deterministic=True))
-
-
-def notes(path: Path) -> dict[str, str]:
-    """What passes have noted in the file: ``int8`` is the types of a quantized model, ``float32_nodes`` were not lowered.
-
-    Raises:
-        Refused: it is not a model.
-    """
-    found = {one.key: one.value for one in outline(path).metadata_props}
-    return {key.removeprefix(NOTE): value for key, value in found.items() if key.startswith(NOTE)}
-
-
-def note(proto: onnx.ModelProto, said: Mapping[str, str]) -> None:
-    """Note something in the model; it becomes part of the file and so of its digest."""
-    kept = {one.key: one.value for one in proto.metadata_props} | {NOTE + key: text for key, text in said.items()}
-    del proto.metadata_props[:]
-    for key, text in sorted(kept.items()):
-        proto.metadata_props.add(key=key, value=text)
 
 
 def element_types(proto: onnx.ModelProto) -> dict[str, int]:

@@ -12,13 +12,14 @@ from typing import Any
 
 import onnx
 
+from shipworthy.backends.notes import note
 from shipworthy.backends.onnx_graph import keep
 from shipworthy.backends.onnxruntime_passes import lacks
 from shipworthy.errors import Refused
 from shipworthy.optimize import reasons
 from shipworthy.optimize.calibration import calibrate
 from shipworthy.optimize.lowering import BLOCKED, Low, constants_to_weights, lower, lowerable
-from shipworthy.optimize.nodes import name_nodes, note, outline, read, write
+from shipworthy.optimize.nodes import name_nodes, outline, read, write
 from shipworthy.protocols import Arrays
 from shipworthy.records import Target
 
@@ -31,7 +32,7 @@ class Half:
     """Weights and activations in 16 bits, where the operator takes them and the values stay in range.
 
     Nodes whose values leave the range of the type over the calibration rows stay float32; the file notes them, each
-    with its reason (``nodes.notes``, key ``float32_nodes``). Without rows only the weights are looked at.
+    with its reason (``notes.notes``, key ``float32_nodes``). Without rows only the weights are looked at.
     """
 
     precision: Low = "float16"

@@ -18,12 +18,13 @@ from onnx import numpy_helper
 
 from shipworthy.backends import tensorflow_prune, torch, torch_prune
 from shipworthy.backends.fine_tune import Tuning
+from shipworthy.backends.notes import note
 from shipworthy.backends.onnx_graph import nodes
 from shipworthy.backends.weights import sparsity_percent
 from shipworthy.errors import Refused
 from shipworthy.files import file_digest
 from shipworthy.optimize import reasons
-from shipworthy.optimize.nodes import note, outline, read, write
+from shipworthy.optimize.nodes import outline, read, write
 from shipworthy.protocols import Arrays
 from shipworthy.records import Target
 

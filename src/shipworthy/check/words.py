@@ -1,0 +1,27 @@
+"""What a file says, made fit for our messages: a broken or hostile one must not write to the terminal as it likes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+MOST = 160
+
+
+def plain(said: object, most: int = MOST) -> str:
+    """Text or bytes of a file in one line of printable characters, cut to ``most``."""
+    text = said.decode("utf-8", errors="backslashreplace") if isinstance(said, bytes) else str(said)
+    if len(text) > most:
+        text = f"{text[: most - 3]}..."
+    return "".join(one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in text)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library is told as."""
+    return plain((str(error).strip().splitlines() or [type(error).__name__])[0], 300)
+
+
+def listed(names: Iterable[object], shown: int = 5) -> str:
+    """Some of the names, and how many more there are."""
+    every = [plain(name, 80) for name in names]
+    rest = f" and {len(every) - shown} more" if len(every) > shown else ""
+    return ", ".join(every[:shown]) + rest

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from shipworthy.backends import tensorflow
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
+from shipworthy.check import environment, numbers, signature
 from shipworthy.check import format as format_area
-from shipworthy.check import numbers, signature
 from shipworthy.check.intake import read_proto
 from shipworthy.check.law import Law
 from shipworthy.check.subject import Origin, Subject
@@ -19,12 +19,15 @@ from shipworthy.records import Finding, MemoryPoint, Model, Progress, Report, Ta
 
 Framework = Callable[[dict[str, Array]], list[Array]]
 
-OF_FILES: dict[str, Callable[[Origin], Iterator[Finding]]] = {"format": format_area.look}
+OF_FILES: dict[str, Callable[[Origin], Iterator[Finding]]] = {
+    "format": format_area.look,
+    "environment": environment.look,
+}
 OF_MODELS: dict[str, Callable[[Subject], Iterator[Finding | MemoryPoint]]] = {
     "signature": signature.look,
     "numbers": numbers.look,
 }
-LAWS: tuple[Law, ...] = (*format_area.LAWS, *signature.LAWS, *numbers.LAWS)
+LAWS: tuple[Law, ...] = (*format_area.LAWS, *environment.LAWS, *signature.LAWS, *numbers.LAWS)
 
 
 def inspect(origin: Origin, areas: Sequence[str] = tuple(OF_FILES), sink: Sink | None = None) -> Report:

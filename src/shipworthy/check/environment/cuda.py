@@ -10,7 +10,7 @@ from shipworthy.check.environment import gpu, table
 from shipworthy.check.environment.case import Case
 from shipworthy.check.environment.listing import PYTHON
 from shipworthy.check.law import Law
-from shipworthy.records import Finding, Severity
+from shipworthy.records import Finding
 
 CUDA = Law(
     name="environment.cuda",
@@ -25,9 +25,8 @@ def judge(case: Case) -> Iterator[Finding]:
     """Among each other, then against the target."""
     yield from _cudnn(case)
     yield from _usual(case)
-    yield from _provider(case)
+    yield from _tensorrt(case)
     yield from _device(case)
-    yield from _engines(case)
     yield from _board(case)
 
 
@@ -58,13 +57,30 @@ def _usual(case: Case) -> Iterator[Finding]:
             )
 
 
-def _provider(case: Case) -> Iterator[Finding]:
-    """The TensorRT provider of onnxruntime-gpu beside the packages of TensorRT."""
+def _tensorrt(case: Case) -> Iterator[Finding]:
+    """The packages of TensorRT, the provider of onnxruntime-gpu and the target: all of one major version."""
+    kind = case.target.kind
+    wanted = int(kind.removeprefix("tensorrt-")) if kind.startswith("tensorrt-") else 0
+    needs = gpu.tensorrt(case.serving)
+    for need in needs if wanted else ():
+        if wanted not in need.majors:
+            yield CUDA.found(
+                "TensorRT",
+                f"the target is {kind}; listed is {need.package}",
+                f"pip install '{need.package.name}>={wanted},<{wanted + 1}', or name a target of the kind of that TensorRT",
+            )
     for runtime in case.serving.find("onnxruntime-gpu"):
         links = gpu.links_tensorrt(runtime)
-        for need in gpu.tensorrt(case.serving):
-            if links and not links & need.majors:
-                major = max(links)
+        major = max(links, default=0)
+        if wanted and links and wanted not in links:
+            yield CUDA.found(
+                runtime.name,
+                f"the target is {kind}; {runtime} links TensorRT {major}, so its TensorRT provider does not load",
+                f"serve engines of TensorRT's own, or name the target of the kind tensorrt-{major}",
+                "warning",
+            )
+        for need in needs if links and not wanted else ():
+            if not links & need.majors:
                 yield CUDA.found(
                     "TensorRT",
                     f"{runtime} links TensorRT {major}; listed is {need.package}",
@@ -93,30 +109,6 @@ def _device(case: Case) -> Iterator[Finding]:
             )
 
 
-def _engines(case: Case) -> Iterator[Finding]:
-    """TensorRT of another major version than the target is named for."""
-    kind = case.target.kind
-    if not kind.startswith("tensorrt-"):
-        return
-    major = int(kind.removeprefix("tensorrt-"))
-    for need in gpu.tensorrt(case.serving):
-        if major not in need.majors:
-            yield CUDA.found(
-                "TensorRT",
-                f"the target is {kind}; listed is {need.package}",
-                f"pip install '{need.package.name}>={major},<{major + 1}', or name a target of the kind of that TensorRT",
-            )
-    for runtime in case.serving.find("onnxruntime-gpu"):
-        links = gpu.links_tensorrt(runtime)
-        if links and major not in links:
-            yield CUDA.found(
-                runtime.name,
-                f"the target is {kind}; {runtime} links TensorRT {max(links)}, so its TensorRT provider does not load",
-                f"serve engines of TensorRT's own, or name the target of the kind tensorrt-{max(links)}",
-                "warning",
-            )
-
-
 def _board(case: Case) -> Iterator[Finding]:
     """A Jetson has the CUDA, the TensorRT and the Python of its JetPack, and no other."""
     rows = [row for row in table.table().jetpack if case.target.kind in row.kinds]
@@ -133,12 +125,11 @@ def _board(case: Case) -> Iterator[Finding]:
         )
     for runtime in case.serving.find("onnxruntime-gpu"):
         if case.target.runtime == "tensorrt":
-            severity: Severity = "warning"
             yield CUDA.found(
                 runtime.name,
                 f"the wheel for ARM of {runtime} has no TensorRT provider, only that of CUDA",
                 "take the wheel that NVIDIA builds for the JetPack of the board, or serve engines of TensorRT's own",
-                severity,
+                "warning",
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,7 +13,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 PYTHON = "python"
-LIMIT_LINES = 20
+# Of one package a few lines are kept that differ: more say nothing new, and rules compare each with each.
+LIMIT_LINES = 5
 # Numbers of more digits than any version has: Python refuses to read very long ones.
 LIMIT_TEXT = 1_000
 
@@ -71,9 +73,15 @@ class Listing:
     where: tuple[str, ...] = ()
 
     def __add__(self, other: Listing) -> Listing:
-        once = {(one.name, one.specifier, one.extra): one for one in reversed(self.packages + other.packages)}
+        once: dict[tuple[str, SpecifierSet, str], Package] = {}
+        count: Counter[str] = Counter()
+        for one in (*self.packages, *other.packages):
+            key = (one.name, one.specifier, one.extra)
+            if key not in once and count[one.name] < LIMIT_LINES:
+                once[key] = one
+                count[one.name] += 1
         return Listing(
-            tuple(reversed(once.values())),
+            tuple(once.values()),
             self.unread + other.unread,
             self.unjudged + other.unjudged,
             self.logged + other.logged,
@@ -86,11 +94,11 @@ class Listing:
 
     @cached_property
     def by_name(self) -> dict[str, tuple[Package, ...]]:
-        """The lines of each package: a few of each, for more say nothing new, and rules compare each with each."""
-        found: dict[str, list[Package]] = {}
+        """The lines of each package."""
+        found: dict[str, tuple[Package, ...]] = {}
         for one in self.packages:
-            found.setdefault(one.name, []).append(one)
-        return {name: tuple(lines[:LIMIT_LINES]) for name, lines in found.items()}
+            found[one.name] = (*found.get(one.name, ()), one)
+        return found
 
     def find(self, *names: str) -> tuple[Package, ...]:
         """The lines that name one of these packages."""

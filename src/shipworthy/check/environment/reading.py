@@ -50,7 +50,11 @@ def open_list(path: Path) -> Listing:
     Raises:
         Unreadable: it cannot be read at all.
     """
-    if path.is_dir():
+    try:
+        folder = path.is_dir()
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a null
+        raise text.unreadable(path, error) from None
+    if folder:
         return mlflow.read(path)
     if path.suffix == ".toml":
         return pyproject.read(path)

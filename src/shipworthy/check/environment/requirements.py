@@ -40,9 +40,10 @@ def read(path: Path) -> Listing:
     Raises:
         Unreadable: the file itself cannot be read; one that it includes is a line that could not be read.
     """
+    found = text.lines(path)
     walk = _Walk(path.resolve().parent, Draft(path.name))
     walk.seen.add(path.resolve())
-    _file(text.lines(path), path, walk, walk.draft.packages)
+    _file(found, path, walk, walk.draft.packages)
     narrowed = []
     for package in walk.draft.packages:
         limits = [one.specifier for one in walk.constraints if one.name == package.name]

@@ -18,6 +18,11 @@ class Unreadable(Exception):
         self.mend = mend
 
 
+def unreadable(path: Path, error: OSError | ValueError) -> Unreadable:
+    """What the machine says of a file, as we say it."""
+    return Unreadable(f"it cannot be read: {error}"[:300], f"check its name and its permissions: ls -l {str(path)[:100]}")
+
+
 def lines(path: Path) -> list[str]:
     """The lines of a list.
 
@@ -30,7 +35,7 @@ def lines(path: Path) -> list[str]:
         with path.open("rb") as file:
             data = file.read(LIMIT_BYTES + 1)
     except (OSError, ValueError) as error:
-        raise Unreadable(f"it cannot be read: {error}", f"check its permissions: ls -l {path}") from None
+        raise unreadable(path, error) from None
     if len(data) > LIMIT_BYTES:
         raise Unreadable(f"it has more than {LIMIT_BYTES} bytes", "name a list that pip freeze wrote")
     encoding = next((name for mark, name in BOMS if data.startswith(mark)), "utf-8")

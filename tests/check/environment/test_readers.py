@@ -238,6 +238,19 @@ def test_yaml_that_is_not_read_is_refused_by_line(lists, content, says):
         lists(conda_yaml=content)
 
 
+def test_lines_that_are_no_package_are_named(lists):
+    assert "line 2: '=1.0' is no package" in lists(conda_yaml="dependencies:\n- =1.0\n").unread[0]
+    assert "line 2: '>>1' is no range" in lists(conda_yaml="dependencies:\n- numpy >>1\n").unread[0]
+    assert "dependencies: no list" in lists(pyproject_toml="[project]\ndependencies = 'numpy'\n").unread[0]
+    env = lists(env_yaml="python: '3.11'\nbuild_dependencies:\n- pip\ndependencies:\n- numpy==2.0.0\n")
+    assert named(env) == ["python==3.11 (env.yaml, python)", "numpy==2.0.0 (env.yaml, line 5)"]
+
+
+def test_a_version_of_somebodys_own_build_is_skipped(lists, tmp_path):
+    lists(m__requirements_txt="numpy==2.0.0\n", m__MLmodel="flavors:\n  pytorch:\n    pytorch_version: 2.1.0a0-nv\n")
+    assert reading.open_list(tmp_path / "m").logged == ()
+
+
 def test_the_rest_of_a_yaml_file_is_skipped():
     lines = ["a: &x {b: [c]}", "d: |", "  text:", "  - more", "dependencies:", "- x"]
     assert blocks.parse(lines, frozenset({"dependencies"}))["dependencies"].items == [(6, "x")]
@@ -299,14 +312,17 @@ def test_a_path_that_is_no_file_is_a_finding(tmp_path, path):
 def test_one_broken_list_does_not_hide_the_others(tmp_path):
     (tmp_path / "a.txt").write_text("numpy==2.0\nodd line\n")
     (tmp_path / "b.txt").write_text("scipy==1.11\n")
-    (tmp_path / "c.txt").write_text("# nothing\n")
+    (tmp_path / "c.txt").write_text("# nothing\n-e .\n")
     read = reading.read([tmp_path / "gone.toml", *(tmp_path / name for name in ("a.txt", "b.txt", "c.txt"))])
     assert [one.name for one in read.listing.packages] == ["numpy", "scipy"]
     assert [(one.severity, Path(one.place).name) for one in read.findings] == [
         ("error", "gone.toml"),
         ("warning", "a.txt"),
+        ("note", "c.txt"),
         ("warning", "c.txt"),
     ]
+    assert "a.txt, line 2: 'odd line' is no requirement" in read.findings[1].evidence
+    assert "c.txt, line 2: an editable folder" in read.findings[2].evidence
 
 
 def test_a_whole_list_is_read_without_a_word(tmp_path):

@@ -11,6 +11,7 @@ from shipworthy.check.environment.case import Case
 from shipworthy.check.environment.listing import PYTHON
 from shipworthy.check.law import Law
 from shipworthy.records import Finding
+from shipworthy.targets import BOARDS
 
 CUDA = Law(
     name="environment.cuda",
@@ -19,6 +20,7 @@ CUDA = Law(
     breaks="a library is not found, and onnxruntime goes on without a word on the CPU, many times slower",
     mend="pin builds for one CUDA, one cuDNN and one TensorRT: the table in docs/environment.md",
 )
+_NVIDIA = "take the packages that NVIDIA builds for the JetPack of the board"
 
 
 def judge(case: Case) -> Iterator[Finding]:
@@ -97,7 +99,7 @@ def _device(case: Case) -> Iterator[Finding]:
                 yield CUDA.found(
                     one.name,
                     f"the target {case.target.name} has a GPU; {one} is the build for CPUs",
-                    "pip uninstall onnxruntime; pip install onnxruntime-gpu",
+                    _NVIDIA if case.target.kind in BOARDS else "pip uninstall onnxruntime; pip install onnxruntime-gpu",
                 )
     else:
         for one in case.serving.find("onnxruntime-gpu"):
@@ -121,14 +123,14 @@ def _board(case: Case) -> Iterator[Finding]:
         yield CUDA.found(
             case.target.kind,
             f"JetPack {nearest}: {'; '.join(wrongs[nearest])}" + (f"; JetPack {also}: no better" if also else ""),
-            "take the packages that NVIDIA builds for the JetPack of the board",
+            _NVIDIA,
         )
     for runtime in case.serving.find("onnxruntime-gpu"):
         if case.target.runtime == "tensorrt":
             yield CUDA.found(
                 runtime.name,
                 f"the wheel for ARM of {runtime} has no TensorRT provider, only that of CUDA",
-                "take the wheel that NVIDIA builds for the JetPack of the board, or serve engines of TensorRT's own",
+                f"{_NVIDIA}, or serve engines of TensorRT's own",
                 "warning",
             )
 

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from shipworthy import check, initialize
+from shipworthy.check import environment
+from shipworthy.check.environment.table import Row, table
 from shipworthy.files import write_bytes
 from shipworthy.serve import metrics, statistics
 from shipworthy.settings import FILE_NAME
@@ -104,10 +106,97 @@ def words(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
+# Which columns of the table of environment.* stand under which title; the last of all is the source.
+TABLES: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "onnxruntime": ("What onnxruntime loads at most", {"release": "release", "opset": "opset", "ir": "IR version"}),
+    "onnx": ("What onnx writes by default", {"release": "release", "opset": "opset", "ir": "IR version"}),
+    "exporter": (
+        "What exporters write by default",
+        {"package": "package", "since": "since", "until": "known until", "how": "call", "opset": "opset"},
+    ),
+    "gpu": (
+        "Which CUDA, cuDNN and TensorRT builds are for",
+        {
+            "package": "package",
+            "since": "since",
+            "until": "known until",
+            "cuda": "CUDA",
+            "usual": "CUDA that pip takes",
+            "cudnn": "cuDNN",
+            "tensorrt": "TensorRT",
+        },
+    ),
+    "jetpack": (
+        "What JetPack has",
+        {"release": "JetPack", "kinds": "targets", "cuda": "CUDA", "tensorrt": "TensorRT", "python": "Python"},
+    ),
+    "numpy2": ("Built for numpy 2", {"package": "package", "since": "since"}),
+    "pair": (
+        "What breaks beside what",
+        {"package": "package", "range": "range", "other": "beside", "other_range": "range (none: missing)", "says": "because"},
+    ),
+    "metadata": (
+        "What releases require",
+        {"package": "package", "release": "release", "python": "Python", "newest": "newest Python", "needs": "packages"},
+    ),
+}
+
+
+def environment_page() -> str:
+    """The dated table that the laws of environment.* go by."""
+    known = table()
+    lines = [
+        "# What goes with what",
+        "",
+        "Written by `make docs` from `src/shipworthy/check/environment/`; do not edit.",
+        "",
+        "`shipworthy check MODEL --environment requirements.txt` compares the packages of serving with those of training, with",
+        "the model and with the target. It reads requirements.txt with what that includes, what `pip freeze` prints,",
+        "pyproject.toml (Poetry's table, too), conda.yaml, and the folder of a model that MLflow has logged; of YAML as much",
+        "as such files have. A list is at most 1 MB and 10,000 lines. Extras of a pyproject.toml count for training only.",
+        "",
+        "A row speaks of all versions of a release, or of all from one on up to the next row of its package. What is not here",
+        "is not known to the tool, and no law speaks of it.",
+        "",
+        "## The laws",
+        "",
+        "| law | severity | holds | else |",
+        "|---|---|---|---|",
+        *(f"| `{law.name}` | {law.severity} | {law.holds} | {law.breaks} |" for law in environment.LAWS),
+    ]
+    for name, (title, columns) in TABLES.items():
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            "| " + " | ".join([*columns.values(), "source"]) + " |",
+            "|---" * (len(columns) + 1) + "|",
+        ]
+        lines += [facts(one, columns) for one in getattr(known, name)]
+    lines += ["", "## Training only", "", "Our own judgement, no measured fact.", "", "| package | is |", "|---|---|"]
+    lines += [f"| `{name}` | {why} |" for name, why in known.training_only.items()]
+    lines += ["", "## Sources", "", "| name | what | read |", "|---|---|---|"]
+    for name, one in known.sources.items():
+        what = f"[{one.title}]({one.address})" if one.address else one.title
+        lines.append(f"| `{name}` | {what} | {one.date} |")
+    return "\n".join(lines) + "\n"
+
+
+def facts(one: Row, columns: Iterable[str]) -> str:
+    """One fact as a line of a table."""
+    cells = []
+    for column in columns:
+        value = getattr(one, column)
+        cells.append(", ".join(map(str, value)) if isinstance(value, tuple) else str(value or ""))
+    sources = ", ".join(f"`{name}`" for name in one.source.split(", "))
+    return "| " + " | ".join([*cells, sources]) + " |"
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "settings.md": settings_page,
     "metrics.md": metrics_page,
     "check.md": check_page,
+    "environment.md": environment_page,
 }
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from shipworthy.backends import tensorflow
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
+from shipworthy.check import environment, graph, interface, numbers, security, signature
 from shipworthy.check import format as format_area
-from shipworthy.check import graph, interface, numbers, security, signature
 from shipworthy.check.graph import kernels
 from shipworthy.check.intake import read_proto
 from shipworthy.check.law import Law
@@ -23,6 +23,7 @@ Framework = Callable[[dict[str, Array]], list[Array]]
 OF_FILES: dict[str, Callable[[Origin], Iterator[Finding]]] = {
     "format": format_area.look,
     "security": security.look,
+    "environment": environment.look,
     "signature": interface.look,
     "graph": kernels.look,
 }
@@ -34,6 +35,7 @@ OF_MODELS: dict[str, Callable[[Subject], Iterator[Finding | MemoryPoint]]] = {
 LAWS: tuple[Law, ...] = (
     *format_area.LAWS,
     *security.LAWS,
+    *environment.LAWS,
     *interface.LAWS,
     *signature.LAWS,
     *graph.LAWS,

@@ -27,7 +27,8 @@ ROWS = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
 
 
 def node(kind, inputs, output="y", **attributes):
-    return helper.make_node(kind, inputs.split(), output.split(), name=f"the_{kind.lower()}", **attributes)
+    attributes = {"name": f"the_{kind.lower()}"} | attributes
+    return helper.make_node(kind, inputs.split(), output.split(), **attributes)
 
 
 def dataset(**inputs):
@@ -74,17 +75,16 @@ def test_zeros_that_are_divided_by_are_a_warning(look):
 
 
 def test_numbers_too_small_to_square_are_a_warning(look):
-    """x / (x² + [x = 0]): right for zero, and infinite where x² becomes zero."""
+    """X / (x² + [x = 0]): right for zero, and infinite where x² becomes zero."""
     nodes = [
         node("Mul", "x x", "square"),
         node("Equal", "x zero", "is"),
         node("Cast", "is", "one", to=TensorProto.FLOAT),
         node("Add", "square one", "below"),
-        node("Div", "x below", "all"),
-        node("Clip", "all low"),
+        node("Div", "x below"),
     ]
-    said = look("finite", nodes, dataset(x=ROWS), {"zero": np.float32(0), "low": np.float32(-1e9)})
-    assert ("warning", "output y") == said[0][:2]
+    said = look("finite", nodes, dataset(x=ROWS), {"zero": np.float32(0)})
+    assert said[0][:2] == ("warning", "output y")
     assert said[0][2] == "inputs of the smallest numbers of the type give infinity, made first by node the_div (Div)"
 
 
@@ -93,7 +93,9 @@ def test_the_largest_inputs_are_graded_by_how_near_real_ones_come(look, scale, s
     data = None if scale is None else dataset(x=ROWS * np.float32(scale))
     ((said, place, evidence),) = look("finite", [node("Exp", "x")], data)
     assert (said, place) == (severity, "output y")
-    assert evidence.startswith("inputs of 1e+02 give infinity, made first by node the_exp (Exp); up to 1e+01 answers are finite")
+    assert evidence.startswith(
+        "inputs of 1e+02 give infinity, made first by node the_exp (Exp); up to 1e+01 answers are finite"
+    )
 
 
 def test_a_mask_of_infinity_is_not_blamed_for_what_comes_later(look):
@@ -134,10 +136,11 @@ def test_labels_have_to_be_the_same(look):
 
 def test_an_output_that_has_no_row_for_each_is_an_error(look):
     ((severity, place, evidence),) = look(
-        "batch", [node("NonZero", "x")], dataset(x=ROWS), outputs=[("y", "int64", [None, None])]
+        "batch", [node("NonZero", "x", "n"), node("Transpose", "n")], dataset(x=ROWS), outputs=[("y", "int64", [None, None])]
     )
     assert (severity, place) == ("error", "output y")
-    assert evidence.endswith("it has no row for each") and "shape [2, " in evidence
+    assert evidence.endswith("it has no row for each")
+    assert "shape [128, 2]" in evidence
 
 
 def test_a_dynamically_quantized_model_is_a_warning(look):
@@ -148,7 +151,9 @@ def test_a_dynamically_quantized_model_is_a_warning(look):
 
 @pytest.mark.parametrize(("shape", "rows"), [([4, 4], 40), ([None, 4], 1)])
 def test_what_cannot_be_put_together_is_a_note(look, shape, rows):
-    said = look("batch", [node("Relu", "x")], dataset(x=ROWS[:rows]), None, [("x", "float32", shape)], [("y", "float32", shape)])
+    said = look(
+        "batch", [node("Relu", "x")], dataset(x=ROWS[:rows]), None, [("x", "float32", shape)], [("y", "float32", shape)]
+    )
     assert [one[0] for one in said] == ["note"]
 
 
@@ -189,7 +194,12 @@ def test_answers_that_depend_on_the_threads(look, monkeypatch, factor, severity)
     ids=["cpu", "cuda", "precision"],
 )
 def test_tensors_and_weights_beyond_float16(look, target, severity):
-    nodes = [node("Mul", "x large", "a"), node("Mul", "a a", "b"), node("Mul", "b small", "c"), node("Tanh", "c")]
+    nodes = [
+        node("Mul", "x large", "a", name="1"),
+        node("Mul", "a a", "b", name="2"),
+        node("Mul", "b small", "c"),
+        node("Tanh", "c"),
+    ]
     weights = {"large": np.float32([1e5, 1, 1, 1]), "small": np.full(4, 1e-7, np.float32)}
     said = look("half", nodes, dataset(x=ROWS), weights, target=target)
     assert [(level, place) for level, place, _ in said] == [
@@ -197,14 +207,15 @@ def test_tensors_and_weights_beyond_float16(look, target, severity):
         (severity, "weight small"),
         (severity, "tensor b"),
     ]
-    assert "so 2 more: a (" in said[2][2] and "on 32 of 40 rows" in said[2][2]
+    assert "so 1 more: a (" in said[2][2]
+    assert "on 32 of 40 rows" in said[2][2]
 
 
 def test_tensors_below_float16_and_made_up_rows(look):
-    nodes = [node("Mul", "x scale", "a"), node("Mul", "a scale", "b"), node("Tanh", "b")]
+    nodes = [node("Mul", "x scale", "a", name="1"), node("Mul", "a scale", "b"), node("Tanh", "b")]
     said = look("half", nodes, None, {"scale": np.float32([0.001])}, target=KINDS["cuda"])
-    assert [(level, place) for level, place, _ in said] == [("note", "tensor y")] or said[0][:2] == ("note", "tensor b")
-    assert "made-up rows" in said[0][2]
+    assert [(level, place) for level, place, _ in said] == [("note", "tensor b")]
+    assert "on 32 made-up rows" in said[0][2]
 
 
 def test_what_fits_in_float16_is_silent(look):
@@ -230,8 +241,8 @@ LAYERS = [
     node("Relu", "a", "b"),
     node("Mul", "b w2", "c"),
     node("Add", "c x", "d"),
-    node("Tanh", "d", "e"),
-    node("Add", "e a"),
+    node("Abs", "d", "e"),
+    node("Sub", "e a"),
 ]
 WEIGHTS = {"w": np.eye(4, dtype=np.float32) * 2, "w2": np.float32([1, 2, 3, 4])}
 
@@ -247,7 +258,7 @@ def test_a_kernel_beside_the_reference_is_named(look, monkeypatch):
     assert "given the same inputs" in evidence
 
 
-def test_optimisations_that_change_the_answers_are_found_at_their_node(taken, subject, monkeypatch, tmp_path):
+def test_optimisations_that_change_the_answers_are_found_at_their_node(taken, subject, monkeypatch):
     """Another factor in the third node stands in for what optimisations do wrong."""
     wrong = taken(LAYERS, [X], [Y], WEIGHTS | {"w2": np.float32([1, 2, 3, 5])})
     right = taken(LAYERS, [X], [Y], WEIGHTS)
@@ -258,6 +269,7 @@ def test_optimisations_that_change_the_answers_are_found_at_their_node(taken, su
             "look",
             lambda self, names, inputs, *, optimised=False: plainly(other if optimised else self, names, inputs),
         )
+        monkeypatch.setattr(repeats, "OnnxRuntimeRunner", lambda _, target: OnnxRuntimeRunner(Path(wrong.path), target))
         framework = OnnxRuntimeRunner(Path(right.path), Target())
         one = replace(
             subject(right, dataset(x=ROWS), lambda inputs: [*framework.run(inputs).values()]),
@@ -333,7 +345,8 @@ def test_a_slow_model_is_compared_on_fewer_rows(taken, subject):
     (finding,) = parity.ask(one, trial, rows, ours).findings
     assert finding.severity == "note"
     assert 10 < len(rows["x"]) <= 100
-    assert finding.evidence.startswith("largest absolute difference 0 over") and "of 4000" in finding.evidence
+    assert finding.evidence.startswith("largest absolute difference 0 over")
+    assert "of 4000" in finding.evidence
 
 
 def test_answers_of_several_calls_are_those_of_one(taken, subject):
@@ -407,7 +420,7 @@ def test_every_kind_of_model_is_looked_at(onnx_model, taken, subject, kind):
     said = [*numbers.look(subject(model))]
     errors = [one for one in said if one.severity == "error"]
     assert {(one.law, one.place) for one in errors} == (
-        {("numbers.batch", "output y")} if kind in ("no rows in the answer", "a branch") else set()
+        {("numbers.batch", "output y")} if kind == "no rows in the answer" else set()
     )
     assert not [one for one in said if one.law == "numbers.runtime"], said
 

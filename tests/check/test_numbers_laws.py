@@ -110,6 +110,14 @@ def test_made_up_rows_without_a_finite_answer_are_a_warning(look):
     assert said == [("warning", "output y", "1 made-up rows give infinity, made first by node the_div (Div)")]
 
 
+def test_an_input_that_sizes_the_answer_is_left_as_it_is(look):
+    nodes = [node("Resize", "x nothing scales")]
+    inputs = [X, ("scales", "float32", [2])]
+    said = look("finite", nodes, None, {"nothing": np.zeros(0, np.float32)}, inputs, [("y", "float32", [None, None])])
+    assert "scales" not in str(said)
+    assert "no answer" not in str(said)
+
+
 # batch
 
 
@@ -214,7 +222,7 @@ def test_tensors_and_weights_beyond_float16(look, target, severity):
 def test_tensors_below_float16_and_made_up_rows(look):
     nodes = [node("Mul", "x scale", "a", name="1"), node("Mul", "a scale", "b"), node("Tanh", "b")]
     said = look("half", nodes, None, {"scale": np.float32([0.001])}, target=KINDS["cuda"])
-    assert [(level, place) for level, place, _ in said] == [("note", "tensor b")]
+    assert [(level, place) for level, place, _ in said] == [("note", "tensor y")]
     assert "on 32 made-up rows" in said[0][2]
 
 

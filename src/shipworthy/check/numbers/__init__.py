@@ -64,7 +64,9 @@ def _laws(subject: Subject, trial: Trial, inside: Inside) -> Iterator[Finding]:
 def _fails(subject: Subject, error: Failed) -> Finding:
     if subject.data is not None:
         return runtime.RUNTIME.found("model", f"the runtime cannot run the rows of {subject.data.origin}: {error.found}")
-    return runtime.RUNTIME.note("model", f"the runtime cannot run made-up rows, so no law of numbers is tried: {error.found}")
+    return runtime.RUNTIME.note(
+        "model", f"the runtime cannot run made-up rows, so no law of numbers is tried without --data: {error.found}"
+    )
 
 
 __all__ = ["LAWS", "compare", "look"]

@@ -20,6 +20,8 @@ from shipworthy.records import Finding
 NEAR_TIMES = 1000.0
 # The four kinds of extreme rows, and the search for where the large ones begin to matter.
 CALLS = 12
+# Operators that take the size of their answer as floats, and from which input on.
+SIZED = {"Resize": 1, "Upsample": 1, "Range": 0}
 
 FINITE = Law(
     name="numbers.finite",
@@ -65,7 +67,7 @@ def of_rows(
 def of_extremes(subject: Subject, inside: Inside, trial: Trial) -> Iterator[Finding]:
     """Zeros, the smallest numbers and the largest in place of every float input of one usual call."""
     usual = trial.rows(trial.least)
-    floats = [name for name, array in usual.items() if array.dtype.kind == "f"]
+    floats = _floats(subject, usual)
     if not floats:
         return
     if not trial.affords(CALLS):
@@ -92,7 +94,7 @@ def _largest(
     subject: Subject, inside: Inside, usual: dict[str, Array], known: Collection[str], trial: Trial, *, alternate: bool
 ) -> Finding | None:
     """What the largest numbers do, and the power of ten up to which all answers are finite."""
-    floats = [name for name, array in usual.items() if array.dtype.kind == "f"]
+    floats = _floats(subject, usual)
     top = min(float(np.finfo(usual[name].dtype.name).max) for name in floats)
     rows = _extreme(usual, floats, top, alternate=alternate)
     breach = _breach(subject, rows, known)
@@ -114,6 +116,12 @@ def _largest(
     if size > NEAR_TIMES * largest:
         return FINITE.found(breach.place, evidence, CLIP, "note")
     return FINITE.found(breach.place, f"{evidence}; the largest real input is {largest:.2g}", CLIP, "warning")
+
+
+def _floats(subject: Subject, usual: Arrays) -> list[str]:
+    """The inputs to replace; not those that say how large an answer is to be: it would not fit in memory."""
+    sizes = {name for node in subject.proto.graph.node for name in node.input[SIZED.get(node.op_type, len(node.input)) :]}
+    return [name for name, array in usual.items() if array.dtype.kind == "f" and name not in sizes]
 
 
 def _extreme(usual: Arrays, floats: Sequence[str], size: float | None, *, alternate: bool) -> dict[str, Array]:

@@ -98,6 +98,13 @@ def test_the_largest_inputs_are_graded_by_how_near_real_ones_come(look, scale, s
     )
 
 
+def test_only_the_end_of_the_type_is_no_limit_and_a_square_is_one(look):
+    assert look("finite", [node("Mul", "x k")], dataset(x=ROWS), {"k": np.float32(1e6)}) == []
+    ((severity, _, evidence),) = look("finite", [node("Mul", "x x")], dataset(x=ROWS))
+    assert severity == "note"
+    assert evidence.startswith("inputs of 1e+20 give infinity, made first by node the_mul (Mul); up to 1e+19 answers")
+
+
 def test_a_mask_of_infinity_is_not_blamed_for_what_comes_later(look):
     nodes = [node("Add", "x mask", "a"), node("Max", "x a", "b"), node("Exp", "b")]
     said = look("finite", nodes, dataset(x=ROWS), {"mask": np.float32([-np.inf])})

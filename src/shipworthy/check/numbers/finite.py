@@ -20,13 +20,16 @@ from shipworthy.records import Finding
 NEAR_TIMES = 1000.0
 # The four kinds of extreme rows, and the search for where the large ones begin to matter.
 CALLS = 12
+# The largest inputs that are tried, as a power of the largest number of the type: 6e28 of float32. Beyond, the sums of any
+# layer overflow, which is true of every model and says nothing on one; squares, cubes and exponentials do so below.
+LARGE = 0.75
 # Operators that take the size of their answer as floats, and from which input on.
 SIZED = {"Resize": 1, "Upsample": 1, "Range": 0}
 
 FINITE = Law(
     name="numbers.finite",
     severity="error",
-    holds="answers to finite inputs are finite: to real rows, to zeros, to the smallest and the largest numbers of the type",
+    holds="answers to finite inputs are finite: to real rows, to zeros, to the smallest numbers of the type and to very large ones",
     breaks="clients get NaN or infinity, which JSON cannot say, and whatever is computed from such an answer is lost",
     mend="clip or check what the node reads: an epsilon below a division or a logarithm, a clip before an exponential",
 )
@@ -65,7 +68,7 @@ def of_rows(
 
 
 def of_extremes(subject: Subject, inside: Inside, trial: Trial) -> Iterator[Finding]:
-    """Zeros, the smallest numbers and the largest in place of every float input of one usual call."""
+    """Zeros, the smallest numbers and very large ones in place of every float input of one usual call."""
     usual = trial.rows(trial.least)
     floats = _floats(subject, usual)
     if not floats:
@@ -93,9 +96,9 @@ def of_extremes(subject: Subject, inside: Inside, trial: Trial) -> Iterator[Find
 def _largest(
     subject: Subject, inside: Inside, usual: dict[str, Array], known: Collection[str], trial: Trial, *, alternate: bool
 ) -> Finding | None:
-    """What the largest numbers do, and the power of ten up to which all answers are finite."""
+    """What very large numbers do, and the power of ten up to which all answers are finite."""
     floats = _floats(subject, usual)
-    top = min(float(np.finfo(usual[name].dtype.name).max) for name in floats)
+    top = min(float(np.finfo(usual[name].dtype.name).max) for name in floats) ** LARGE
     rows = _extreme(usual, floats, top, alternate=alternate)
     breach = _breach(subject, rows, known)
     if breach is None:

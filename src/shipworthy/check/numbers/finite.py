@@ -29,7 +29,7 @@ SIZED = {"Resize": 1, "Upsample": 1, "Range": 0}
 FINITE = Law(
     name="numbers.finite",
     severity="error",
-    holds="answers to finite inputs are finite: to real rows, to zeros, to the smallest numbers of the type and to very large ones",
+    holds="answers to finite inputs are finite: to real rows, zeros, the smallest numbers of the type and very large ones",
     breaks="clients get NaN or infinity, which JSON cannot say, and whatever is computed from such an answer is lost",
     mend="clip or check what the node reads: an epsilon below a division or a logarithm, a clip before an exponential",
 )

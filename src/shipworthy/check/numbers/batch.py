@@ -13,7 +13,7 @@ from shipworthy.check.subject import Subject
 from shipworthy.protocols import Array
 from shipworthy.records import Finding
 
-# Together, in another order, and each alone.
+# Together, in reverse, and each alone.
 CALLS = 3
 
 BATCH = Law(
@@ -27,7 +27,7 @@ LEVELS = "the scales of a dynamically quantized model are those of the whole cal
 
 
 def look(subject: Subject, trial: Trial, closeness: Closeness, unstable: Collection[str]) -> Iterator[Finding]:
-    """Some rows together, in another order, and one by one; outputs that differ from run to run are left out."""
+    """Some rows together, in reverse, and one by one; outputs that differ from run to run are left out."""
     if not trial.free or not subject.model.signature.is_batched:
         yield BATCH.note(
             "model", "the server does not put rows together: the first dimension of an input or output is no free batch"
@@ -48,13 +48,13 @@ def look(subject: Subject, trial: Trial, closeness: Closeness, unstable: Collect
         yield BATCH.found(
             f"output {name}", f"{count} rows have an answer of shape {list(answer.shape)}: it has no row for each"
         )
-    order = np.random.default_rng(0).permutation(count)
+    order = np.arange(count)[::-1]
     shuffled = subject.runner.run(picked(rows, order))
     alone = [subject.runner.run({name: array[one : one + 1] for name, array in rows.items()}) for one in range(count)]
     for name in together.keys() - missing.keys() - {*unstable}:
         pairs = [(f"row {one} alone", part[name], together[name][one : one + 1]) for one, part in enumerate(alone)]
         pairs += [
-            (f"row {one} with the rows in another order", shuffled[name][place : place + 1], together[name][one : one + 1])
+            (f"row {one} with the rows in reverse", shuffled[name][place : place + 1], together[name][one : one + 1])
             for place, one in enumerate(order)
         ]
         yield from _judged(name, pairs, closeness, f"among {trial.said(rows)}")

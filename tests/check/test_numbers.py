@@ -69,6 +69,9 @@ def test_parity_finds_another_model(digits):
 
     errors = check.run(digits.model, digits.evaluation, other).errors
     assert [one.place for one in errors] == ["output label", "output probabilities"]
+    for one in errors:
+        assert "with and without its optimisations, and ONNX's reference in" in one.evidence
+        assert one.evidence.endswith("agree: the conversion is wrong")
 
 
 def test_parity_without_rows_warns_and_without_a_framework_says_so(digits):

@@ -68,7 +68,7 @@ class OnnxRuntimeRunner:
         try:
             answers = self._session.run(self._outputs, inputs)
         except Exception as error:  # whatever the runtime raises: the boundary lets out only our own
-            raise Failed("onnxruntime could not run the batch", found=_first_line(error)) from error
+            raise Failed("onnxruntime could not run the batch", found=first_line(error)) from error
         return dict(zip(self._outputs, answers, strict=True))
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ def session(path: Path, target: Target, options: ort.SessionOptions | None = Non
     except Exception as error:  # noqa: BLE001  the runtime has no common base for its errors
         raise Refused(
             f"onnxruntime {ort.__version__} does not load {path}",
-            found=_first_line(error),
+            found=first_line(error),
             expected="a valid ONNX model within this runtime's opsets",
             next=f"shipworthy check {path} says what is wrong with it",
         ) from None
@@ -142,5 +142,6 @@ def _spec(value: ort.NodeArg, path: Path) -> TensorSpec:
     return TensorSpec(name=value.name, dtype=DTYPES[value.type], shape=shape)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, as short as a message of ours can hold it."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -65,7 +65,7 @@ def feed(model: Path, names: Sequence[str], rows: Arrays, take: Callable[[Mappin
         try:
             answers = dict(zip(outputs, loaded.run(outputs, batch), strict=True)) if outputs else {}
         except Exception as error:  # whatever the runtime raises: the boundary lets out only our own
-            raise Failed("onnxruntime could not run the calibration rows", found=str(error).splitlines()[0][:300]) from error
+            raise Failed("onnxruntime could not run the rows", found=str(error).splitlines()[0][:300]) from error
         answers |= {name: batch[name] for name in names if name in batch}
         start += count
         if not fixed:

@@ -381,6 +381,29 @@ def test_answers_of_several_calls_are_those_of_one(taken, subject):
     assert len(rows["x"]) == 40
 
 
+INF, NAN = np.inf, np.nan
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected", "close"),
+    [
+        ([1.0, NAN, INF], [1.0, NAN, INF], True),
+        ([1.0, NAN], [1.0, 1.0], False),
+        ([1.0, INF], [1.0, -INF], False),
+        ([100.0, 0.009], [100.0, 0.0], True),
+        ([100.0, 0.011], [100.0, 0.0], False),
+        ([0.0, 0.0], [0.0, 0.0], True),
+        ([0.0, 1e-9], [0.0, 0.0], False),
+        ([1.0], [1.0, 1.0], False),
+        ([], [], True),
+    ],
+)
+def test_what_rounding_explains(answer, expected, close):
+    one, two = np.float32(answer), np.float32(expected)
+    assert (closeness.Closeness().excess(one, two) <= 1) is close
+    assert closeness.Closeness(quantized=False).levels_explain(one, two) is False
+
+
 # all kinds of models
 
 

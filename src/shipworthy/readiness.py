@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from shipworthy import check, records
 from shipworthy.backends import tensorflow, torch
 from shipworthy.data import Dataset
-from shipworthy.files import file_digest
 from shipworthy.job import Job, rows_key, versions
 from shipworthy.records import Model, Report
 from shipworthy.text import printable
+
+
+# What is looked at once more where the trained file became ONNX.
+OF_CONVERTED = ("format", "signature", "graph")
 
 
 def inspect_file(job: Job) -> Report:
@@ -20,7 +24,7 @@ def inspect_file(job: Job) -> Report:
     job.tell("inspect", "the file, before anything loads it")
     file = origin(job)
     key = _key(file) | versions()
-    report = job.workspace.reuse("inspect", key, Report, lambda: check.apart.inspect(file))
+    report = job.workspace.reuse("inspect", key, Report, lambda: check.apart.inspect(file), keep=_is_sure)
     return check.silence.apply(report, job.settings.check.silence)
 
 
@@ -33,10 +37,10 @@ def check_model(job: Job, model: Model, rows: Dataset | None) -> Report:
         found = check.apart.run(model, file, rows, recipe)
         if model.source.framework == "onnx":
             return found
-        return check.apart.inspect(dataclasses.replace(file, path=Path(model.path)), ["format"]) + found
+        return check.apart.inspect(dataclasses.replace(file, path=Path(model.path)), OF_CONVERTED) + found
 
     key = _key(file) | {"model": model.digest, "rows": rows_key(job, rows), "recipe": recipe.key}
-    report = job.workspace.reuse("check", key | versions(), Report, build)
+    report = job.workspace.reuse("check", key | versions(), Report, build, keep=_is_sure)
     return check.silence.apply(report, job.settings.check.silence)
 
 
@@ -67,7 +71,18 @@ def origin(job: Job) -> check.Origin:
 
 
 def _key(file: check.Origin) -> dict[str, Any]:
-    """All that shapes what is found on a file."""
-    lists = {kind: [file_digest(path) for path in getattr(file, kind)] for kind in ("serving", "training")}
+    """All that shapes what is found on a file; lists of packages are compared with what is installed, too."""
+    lists = {kind: [_digest(path) for path in getattr(file, kind)] for kind in ("serving", "training")}
+    installed = sorted(f"{one.name} {one.version}" for one in metadata.distributions()) if file.serving or file.training else []
     source = {"source": tensorflow.digest(file.path), "path": str(file.path.absolute()), "trust": file.trust}
-    return source | lists | {"target": records.dump(file.target)}
+    return source | lists | {"installed": installed, "target": records.dump(file.target)}
+
+
+def _digest(path: Path) -> str:
+    """Of a list of packages, or of the folder that MLflow keeps several in; empty where nothing is: a law speaks of that."""
+    return tensorflow.digest(path) if path.exists() else ""
+
+
+def _is_sure(report: Report) -> bool:
+    """Whether it would be found again: what did not come to its end may have had too little time or memory."""
+    return all(one.law != check.apart.CONTAINED.name for one in report.findings)

@@ -27,10 +27,11 @@ def replaced(monkeypatch):
     def replace(program: str) -> None:
         begin = (
             f"{program}; import onnxruntime; onnxruntime.InferenceSession = dies;"
-            f"from shipworthy.check import apart; apart.SECONDS_OTHERWISE = {SECONDS}"
+            f"from shipworthy.check import apart; apart.SECONDS_OTHERWISE = {SECONDS}; apart.SECONDS = {{}}"
         )
         run = child.run
         monkeypatch.setattr(apart, "SECONDS_OTHERWISE", SECONDS)
+        monkeypatch.setattr(apart, "SECONDS", {})
         monkeypatch.setattr(
             apart.child, "run", lambda arguments, *rest: run((arguments[0], f"{begin}; {arguments[1]}", arguments[2]), *rest)
         )

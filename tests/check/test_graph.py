@@ -10,6 +10,7 @@ from shipworthy import check
 from shipworthy.check.graph import cost, elsewhere, precision, training, waste
 from shipworthy.check.graph.view import view
 from shipworthy.data import Dataset
+from shipworthy.errors import Refused
 from shipworthy.records import Target
 from shipworthy.targets import KINDS
 
@@ -232,23 +233,14 @@ def test_each_target_has_its_own_way(taken, subject):
     assert said(KINDS["cuda"]) == [("graph.fallback", "note", "CUDA")]
 
 
-def test_openvino_by_loading(taken, subject):
-    pytest.importorskip("openvino")
-    good = subject(taken([node("Relu", "x", "y")], [X], [Y]), target=KINDS["openvino-cpu"])
-    assert list(elsewhere.look(good, view(good.proto))) == []
-    doubles = [("x", "float64", [None, 2])], [("y", "float64", [None, 2])]
-    bad = subject(taken([node("Relu", "x", "y")], *doubles), target=KINDS["openvino-cpu"])
-    assert [(one.law, one.severity) for one in elsewhere.look(bad, view(bad.proto))] == [("graph.loads", "error")]
-
-
-def test_openvino_that_is_not_installed_is_said(taken, subject, monkeypatch):
-    def refuse(*_):
-        raise elsewhere.Refused("OpenVINO is an extra that is not installed", next="pip install it")
-
-    monkeypatch.setattr(elsewhere.runners, "load", refuse)
+@pytest.mark.parametrize("lacking", [None, Refused("an extra", found="no module 'openvino'", next="pip install it")])
+def test_openvino_that_is_not_installed_is_said(taken, subject, monkeypatch, lacking):
+    """Where it is installed the law ``format.loads`` loads the model into it."""
+    monkeypatch.setattr(elsewhere.errand, "missing", lambda *_: lacking)
     one = subject(taken([node("Relu", "x", "y")], [X], [Y]), target=KINDS["openvino-cpu"])
-    (note,) = elsewhere.look(one, view(one.proto))
-    assert (note.severity, note.evidence[:12]) == ("note", "not checked:")
+    found = list(elsewhere.look(one, view(one.proto)))
+    said = [("note", "not checked: no module 'openvino'; pip install it")] if lacking else []
+    assert [(note.severity, note.evidence) for note in found] == said
 
 
 # ---------------------------------------------------------------- cost

@@ -75,7 +75,7 @@ def test_a_law_that_does_not_exist_is_refused_with_the_nearest(law, said):
     with pytest.raises(Refused) as caught:
         silence.refuse_unknown([silent("format.opset"), silent(law)], check.LAWS)
     assert said in f"{caught.value}\n"
-    assert "format, signature, numbers" in caught.value.expected
+    assert "format, security, environment" in caught.value.expected
 
 
 def test_every_law_and_area_can_be_named():

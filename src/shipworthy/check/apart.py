@@ -31,6 +31,8 @@ from shipworthy.records import Finding, MemoryPoint, Model, Report
 # An area that takes longer hangs: that of numbers runs the model many times, and asks its framework.
 SECONDS = {"numbers": 900, "graph": 300}
 SECONDS_OTHERWISE = 120
+# The areas that would load once more what an area has ended over.
+FOLLOWS = {"format": ("graph",)}
 # Address space, not memory: runtimes reserve far more than they touch.
 SPACE_BYTES = 16 * 10**9
 JOB, SAID, LOG = "job.pickle", "said.jsonl", "log.txt"
@@ -104,8 +106,9 @@ def _run(job: Job, digest: str) -> Report:
                     else:
                         findings.append(records.load(Finding, plain))
         if rest:
-            findings.append(CONTAINED.found(f"area {rest[0]}", fate))
-            rest = rest[1:]
+            ended, *others = rest
+            findings.append(CONTAINED.found(f"area {ended}", fate))
+            rest = tuple(area for area in others if area not in FOLLOWS.get(ended, ()))
     return Report(model=digest, laws=job.areas, findings=tuple(findings), memory=tuple(memory))
 
 

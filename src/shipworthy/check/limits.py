@@ -1,15 +1,18 @@
-"""What each runtime takes at most of ONNX: operator sets and IR versions. A dated table; pure.
+"""What the target's runtime takes at most of ONNX: operator sets and IR versions. Pure.
 
-Taken down 2026-11-28. onnxruntime: measured, the wheels 1.23.2 to 1.32.0, each asked to load one Relu of every opset and IR
-version. TensorRT: NVIDIA's page "ONNX Opset Guide" of TensorRT 11 (at least 9, at most 25) and the notes of release 11.5
-(support of opset 25 added); releases before take less, and for some of them NVIDIA names no number. OpenVINO 2026.4.1 reads
-Relu of opset 40 and IR 16: it has no limit of its own, only operators that it does not know.
+onnxruntime: the measured rows of ``environment/table.toml``. TensorRT, taken down 2026-11-28: NVIDIA's page "ONNX Opset
+Guide" of TensorRT 11 (at least 9, at most 25) and the notes of release 11.5 (support of opset 25 added); releases before take
+less, and for some of them NVIDIA names no number. OpenVINO 2026.4.1 reads Relu of opset 40 and IR 16: it has no limit of its
+own, only operators that it does not know.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from packaging.version import Version
+
+from shipworthy.check.environment.table import loads
 from shipworthy.records import Target
 
 
@@ -22,15 +25,6 @@ class Limit:
     ir: int | None
 
 
-# From which release of onnxruntime on: highest opset, highest IR version.
-ONNXRUNTIME: dict[tuple[int, int], tuple[int, int]] = {
-    (1, 23): (23, 11),
-    (1, 24): (25, 13),
-    (1, 25): (26, 13),
-    (1, 32): (28, 14),
-}
-# Of a later release than this one the table says nothing.
-MEASURED = (1, 32)
 TENSORRT = Limit("TensorRT 11.5, and all before it,", range(9, 26), None)
 
 
@@ -43,9 +37,7 @@ def of(target: Target, onnxruntime: str) -> Limit | None:
     """
     if target.runtime == "tensorrt":
         return TENSORRT
-    release = tuple(int(part) for part in onnxruntime.split(".")[:2])
-    known = [since for since in ONNXRUNTIME if since <= release]
-    if target.runtime != "onnxruntime" or not known or release > MEASURED:
+    row = loads(Version(onnxruntime))
+    if target.runtime != "onnxruntime" or row is None:
         return None
-    opset, ir = ONNXRUNTIME[max(known)]
-    return Limit(f"onnxruntime {onnxruntime}", range(1, opset + 1), ir)
+    return Limit(f"onnxruntime {onnxruntime}", range(1, row.opset + 1), row.ir)

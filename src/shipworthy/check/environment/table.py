@@ -144,6 +144,11 @@ def writes(version: Version) -> Onnx | None:
     return next((row for row in table().onnx if Version(row.release).release == version.release[:2]), None)
 
 
+def loads(version: Version) -> Onnx | None:
+    """What this onnxruntime loads at most; ``None`` when the table does not know its release."""
+    return next((row for row in table().onnxruntime if Version(row.release).release == version.release[:2]), None)
+
+
 def first_that_loads(package: str, opset: int, ir_version: int) -> str:
     """The first release of this onnxruntime that is known to be there and loads such a model; empty when none does."""
     enough = [row.release for row in table().onnxruntime if row.opset >= opset and row.ir >= ir_version]

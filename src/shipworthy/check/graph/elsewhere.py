@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 import onnx
 
-from shipworthy.backends import runners
+from shipworthy.backends import errand
 from shipworthy.check.graph.tensorrt_operators import READ, TABLE
 from shipworthy.check.graph.view import View, called, listed
 from shipworthy.check.law import Law
 from shipworthy.check.subject import Subject
-from shipworthy.errors import Refused
 from shipworthy.records import Finding
 
 # TensorRT has no numbers of these types; whole numbers of 8 bits only as quantized ones.
@@ -27,29 +25,17 @@ FALLBACK = Law(
     breaks="the graph is split: tensors travel between runtimes, and TensorRT without onnxruntime refuses it",
     mend="replace the nodes that are named by others, or do that part before and after the model",
 )
-LOADS = Law(
-    name="graph.loads",
-    severity="error",
-    holds="the target's runtime loads the model",
-    breaks="the server does not start",
-    mend='set runtime = "onnxruntime" for this target, or export with operators that the runtime has',
-)
-LAWS = (FALLBACK, LOADS)
+LAWS = (FALLBACK,)
 
 
 def look(subject: Subject, seen: View) -> Iterator[Finding]:
-    """By a table for TensorRT, by loading for OpenVINO; plain CUDA is said not to be checked."""
+    """By a table for TensorRT; of OpenVINO the law ``format.loads`` speaks. What is not checked is said."""
     target = subject.target
     if target.runtime == "tensorrt":
         yield from fallbacks(seen, {(one.domain, one.name) for one in subject.proto.functions})
     elif target.runtime == "openvino":
-        try:
-            runners.load(Path(subject.model.path), target).close()
-        except Refused as error:
-            if "extra" in error.what:
-                yield LOADS.note("OpenVINO", f"not checked: {error.what}; {error.next}")
-            else:
-                yield LOADS.found("OpenVINO", error.found or error.what)
+        if lacking := errand.missing(("openvino",), "targets of OpenVINO", "openvino"):
+            yield FALLBACK.note("OpenVINO", f"not checked: {lacking.found}; {lacking.next}")
     elif target.device == "cuda":
         yield FALLBACK.note(
             "CUDA", "not checked: which operators onnxruntime leaves to the CPU is seen on a machine with a GPU only"

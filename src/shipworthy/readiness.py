@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shipworthy import check, records
-from shipworthy.backends import tensorflow, torch
+from shipworthy.backends import source, torch
 from shipworthy.data import Dataset
 from shipworthy.files import file_digest
 from shipworthy.job import Job, rows_key, versions
@@ -61,5 +61,5 @@ def origin(job: Job) -> check.Origin:
 def _key(file: check.Origin) -> dict[str, Any]:
     """All that shapes what is found on a file."""
     lists = {kind: [file_digest(path) for path in getattr(file, kind)] for kind in ("serving", "training")}
-    source = {"source": tensorflow.digest(file.path), "path": str(file.path.absolute()), "trust": file.trust}
-    return source | lists | {"target": records.dump(file.target)}
+    itself = {"source": source.digest(file.path), "path": str(file.path.absolute()), "trust": file.trust}
+    return itself | lists | {"target": records.dump(file.target)}

@@ -16,7 +16,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_wine
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor, VotingClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from shipworthy import check
 from shipworthy.backends import boosters, forest
@@ -72,10 +72,10 @@ ESTIMATORS = {
     "lightgbm, poisson": (lightgbm.LGBMRegressor(objective="poisson", **L), "diabetes", False),
     "lightgbm, mape": (lightgbm.LGBMRegressor(objective="mape", **L), "diabetes", False),
     "lightgbm, cross entropy": (lightgbm.LGBMClassifier(objective="cross_entropy", **L), "cancer", False),
-    "histograms, two classes": (HistGradientBoostingClassifier(max_iter=15), "cancer", True),
-    "histograms, three classes": (HistGradientBoostingClassifier(max_iter=15), "wine", False),
-    "histograms, regression": (HistGradientBoostingRegressor(max_iter=15), "diabetes", True),
-    "histograms, poisson": (HistGradientBoostingRegressor(max_iter=15, loss="poisson"), "diabetes", False),
+    "histograms, two classes": (HistGradientBoostingClassifier(max_iter=5), "cancer", True),
+    "histograms, three classes": (HistGradientBoostingClassifier(max_iter=5), "wine", False),
+    "histograms, regression": (HistGradientBoostingRegressor(max_iter=5), "diabetes", True),
+    "histograms, poisson": (HistGradientBoostingRegressor(max_iter=5, loss="poisson"), "diabetes", False),
 }
 
 
@@ -178,7 +178,7 @@ def test_texts_as_classes_and_steps_before_and_beside(tmp_path):
         warnings.simplefilter("ignore")
         pipelines = {
             "words": make_pipeline(columns, lightgbm.LGBMClassifier(**L)).fit(rows, words),
-            "both": make_pipeline(StandardScaler(), both).fit(rows, labels),
+            "both": make_pipeline(MinMaxScaler(), both).fit(rows, labels),
         }
     for name, pipeline in pipelines.items():
         joblib.dump(pipeline, tmp_path / f"{name}.joblib")

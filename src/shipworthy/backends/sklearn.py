@@ -23,7 +23,7 @@ SUFFIXES = (*PICKLES, SKOPS)
 INPUT = "X"
 
 
-def convert(path: Path, result: Path, opset: int, ir_version: int, *, trust: bool) -> dict[str, str]:
+def convert(path: Path, result: Path, opset: int, ir_version: int, *, trust: bool = False) -> dict[str, str]:
     """Write the model in ``path`` as ONNX to ``result``: one input ``X``, float32 [rows, features], no ZipMap.
 
     Returns:
@@ -68,7 +68,7 @@ def convert(path: Path, result: Path, opset: int, ir_version: int, *, trust: boo
     return packages | {"skl2onnx": skl2onnx.__version__}
 
 
-def predict(path: Path, inputs: dict[str, Array], *, trust: bool) -> list[Array]:
+def predict(path: Path, inputs: dict[str, Array], *, trust: bool = False) -> list[Array]:
     """What the trained model itself answers, in the order of the converted model's outputs.
 
     Args:

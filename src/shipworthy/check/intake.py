@@ -117,12 +117,12 @@ def _convert(path: Path, result: Path, *, trust: bool, recipe: torch.Recipe) -> 
     """Write the trained file as one ONNX file to ``result``; its framework, and what converted it."""
     _ask_trust(path, trust=trust)
     if path.suffix == ".onnx":
-        content = path.read_bytes()
-        if external.files(path):
-            proto = read_proto(path)
+        proto = read_proto(path)
+        if any(external.outside(proto)):
             external.join(proto, path)
-            content = proto.SerializeToString(deterministic=True)
-        result.write_bytes(content)
+            result.write_bytes(proto.SerializeToString(deterministic=True))
+        else:
+            result.write_bytes(path.read_bytes())
         return "onnx", {"onnx": onnx.__version__}
     if path.suffix in sklearn.SUFFIXES:
         return "scikit-learn", sklearn.convert(path, result, OPSET, IR_VERSION, trust=trust)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from pathlib import Path
 
 from shipworthy.backends import external, tensorflow_file
-from shipworthy.files import file_digest
+from shipworthy.files import file_digest, folder_digest
 
 
 def digest(path: Path) -> str:
@@ -21,14 +20,10 @@ def digest(path: Path) -> str:
     """
     if path.is_dir():
         tensorflow_file.kind(path)
-        files = sorted((one.relative_to(path).as_posix(), one) for one in path.rglob("*") if one.is_file())
-        return _joint(f"{file_digest(one)} {name}" for name, one in files)
+        return folder_digest(path)
     own = file_digest(path)
     beside = external.files(path) if path.suffix == ".onnx" else {}
     if not beside:
         return own
-    return _joint([own, *(f"{file_digest(file) if file else 'unread'} {name}" for name, file in beside.items())])
-
-
-def _joint(lines: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
+    lines = [own, *(f"{file_digest(file) if file else 'unread'} {name}" for name, file in beside.items())]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

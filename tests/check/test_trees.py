@@ -275,7 +275,7 @@ def test_a_booster_in_a_pickle_is_told_its_own_file(tmp_path):
         ("m.ubj", b"{L\0\0\0\0\0\0"),
         ("m.txt", b"numpy==2.0\n"),
         ("m.txt", b"tree\nversion=v4\n"),
-        ("m.txt", b"tree\n" * 1000),
+        ("m.txt", b"tree\nversion=v4\n" * 1000),
         ("m.lgb", b""),
     ],
 )

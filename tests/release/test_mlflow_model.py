@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from shipworthy import check, tracking
-from shipworthy.cli import main
+from shipworthy.cli import cli
 from shipworthy.errors import NotFound, Refused
 from shipworthy.release import mlflow_fetch, mlflow_model
 from shipworthy.release.mlflow_model import fetch, file_of, name_of
@@ -84,7 +84,7 @@ def tracked(store, monkeypatch):
 def test_check_takes_a_uri_and_reads_the_lists_that_were_logged(tracked, tmp_path):
     home = tmp_path / "home"
     arguments = ["models:/digits@champion", "--data", str(tracked.folder / "rows.npz"), "--workspace", str(home), "--json"]
-    done = CliRunner().invoke(main, ["check", *arguments])
+    done = CliRunner().invoke(cli, ["check", *arguments])
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
     assert said["name"] == "digits"
@@ -142,9 +142,9 @@ def test_what_is_no_model_and_what_is_of_another_kind_is_refused(store, tmp_path
 
 def test_without_mlflow_the_extra_is_named(tracked, tmp_path, monkeypatch):
     monkeypatch.setattr(mlflow_fetch, "available", lambda: False)
-    done = CliRunner().invoke(main, ["check", "models:/digits@champion", "--workspace", str(tmp_path / "home")])
-    assert done.exit_code == 2
-    assert "pip install 'shipworthy[mlflow]'" in done.output
+    with pytest.raises(Refused, match="not installed") as refused:
+        tracking.settings_of("models:/digits@champion", tmp_path / "home", {})
+    assert refused.value.next == "pip install 'shipworthy[mlflow]'"
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from shipworthy.protocols import Array, Arrays
 
 FRAMEWORKS = {"xgboost": "XGBoost", "lightgbm": "LightGBM"}
 SUFFIXES = {".ubj": "xgboost", ".json": "xgboost", ".xgb": "xgboost", ".txt": "lightgbm", ".lgb": "lightgbm"}
-# How their files begin: these suffixes are those of anything.
-STARTS = {"xgboost": (b"{",), "lightgbm": (b"tree\n", b"tree\r\n")}
+# How their files begin, for these suffixes are those of anything: with it, and then with a word before too long.
+STARTS = {"xgboost": (b"{", b"learner"), "lightgbm": (b"tree", b"version=")}
+START_BYTES = 200
 BOOSTERS = errand.Errand("shipworthy.backends.boosters_child", "")
 
 
@@ -55,6 +56,21 @@ def predict(path: Path, inputs: Arrays) -> list[Array]:
         return errand.ask(*_errand(Path(folder), {"deed": "predict"}, path), inputs)
 
 
+def is_model(path: Path) -> bool:
+    """Whether a file with one of the suffixes begins as a model does; nothing is loaded.
+
+    Raises:
+        Refused: it cannot be read.
+    """
+    begin, word = STARTS[SUFFIXES[path.suffix]]
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(START_BYTES)
+    except OSError as error:
+        raise Refused(f"{path} cannot be read", found=str(error), expected="a readable file") from None
+    return start.startswith(begin) and word in start
+
+
 def missing(framework: str) -> Refused | None:
     """The error when the extra of a framework is not installed; looks without importing anything."""
     return errand.missing((framework,), f"{FRAMEWORKS[framework]} models", framework)
@@ -62,13 +78,12 @@ def missing(framework: str) -> Refused | None:
 
 def _errand(folder: Path, job: dict[str, Any], path: Path) -> tuple[errand.Errand, Path, dict[str, Any]]:
     framework = SUFFIXES[path.suffix]
-    with path.open("rb") as stream:
-        start = stream.read(16)
-    if not start.startswith(STARTS[framework]):
+    if not is_model(path):
+        start, word = (one.decode() for one in STARTS[framework])
         raise Refused(
             f"{path} is not a model of {FRAMEWORKS[framework]}",
-            found=f"{start!r} at its start",
-            expected=f"what its booster.save_model writes: it begins with {STARTS[framework][0]!r}",
+            found="another text or an empty file, by how it begins",
+            expected=f"what its booster.save_model writes: '{start}', and '{word}' soon after",
             next="name the file of the model, or write it again",
         )
     if lacking := missing(framework):

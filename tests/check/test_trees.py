@@ -288,6 +288,7 @@ def test_what_is_no_booster_is_refused(tmp_path, name, content):
     assert list((tmp_path / "models").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["m.ubj", "m.json", "m.txt"])
 def test_broken_copies_never_crash_the_tool(tmp_path, name):
     """Some still are models; whatever the library does, it does in a process of its own, and is told."""

@@ -33,6 +33,7 @@ TAIL = 400
 
 _URI = re.compile(r"models:/([^/@:'\"%]{1,200})(?:@([^/@:'\"%]{1,200})|/([1-9][0-9]{0,17}))")
 _DAY_SECONDS = 86400
+META = "registered_model_meta"
 # What MLflow says of what it does not have.
 ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _KINDS = {kind.__name__: kind for kind in (Failed, NotFound, Refused, StorageFailed)}
@@ -254,6 +255,7 @@ def _bring(request: Request) -> Logged:
                 next="name the folder of the model: runs:/ID/PATH",
             )
         flavors = {name: dict(about) for name, about in Model.load(str(made / "MLmodel")).flavors.items()}
+        (made / META).unlink(missing_ok=True)  # MLflow's note of what it was asked for: no part of what was logged
         final = Path(request.folder) / folder_digest(made)
         if not final.is_dir():
             publish(made, final)

@@ -86,5 +86,5 @@ $(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
-	$(PIP) --editable '.[sklearn,mlflow,openvino,otel,dev]'
+	$(PIP) --editable '.[sklearn,xgboost,lightgbm,mlflow,openvino,otel,dev]'
 	touch $@ $(VENV)/.demo

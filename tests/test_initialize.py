@@ -108,6 +108,47 @@ def test_a_pickle_is_named_and_never_loaded(tmp_path):
     assert sorted(one.name for one in tmp_path.iterdir()) == ["model.joblib", "shipworthy.toml"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("m.pickle", b"x", "is a pickle"),
+        ("m.skops", b"x", "skops does not know"),
+        ("m.pt2", b"x", "can hold pickles"),
+        ("m.safetensors", b"x", "factory names the function"),
+        ("m.h5", b"\x89HDF\r\n\x1a\n", "files of Keras 2 can hold Python code"),
+        ("m.ubj", b"{L\0\0\0\0\0\0\0\x07learner{", ""),
+        ("m.json", b'{"learner": {}}', ""),
+        ("m.txt", b"tree\nversion=v4\n", ""),
+        ("saved", b"", "a SavedModel is a program"),
+    ],
+)
+def test_other_formats_are_named_and_not_loaded(tmp_path, name, content, reason):
+    model = tmp_path / name
+    if name == "saved":
+        model.mkdir()
+        (model / "saved_model.pb").write_bytes(b"x")
+    else:
+        model.write_bytes(content)
+    text = initialize.write(model).read_text()
+    assert f"{name} was not loaded" in text
+    assert ("\ntrust = false\n" in text) == bool(reason)
+    assert reason in text
+    assert settings.read(tmp_path).model.path == name
+
+
+def test_texts_that_are_no_models_are_not_taken_for_some(tmp_path):
+    (tmp_path / "requirements.txt").write_text("numpy\n")
+    (tmp_path / "package.json").write_text('{"name": "x"}')
+    for name in ("requirements.txt", "package.json"):
+        with pytest.raises(Refused, match="is not a model") as refused:
+            initialize.write(tmp_path / name)
+        assert refused.value.found == "another text"
+    (tmp_path / "m.txt").write_text("tree\nversion=v4\n")
+    with pytest.raises(Refused, match="is a folder") as refused:
+        initialize.write(tmp_path)
+    assert refused.value.found == "models in it: m.txt"
+
+
 def test_files_beside_the_model_are_found_and_their_arrays_mapped(tmp_path):
     model = save_model(tmp_path / "m.onnx")
     np.savez(tmp_path / "test.npz", features=np.zeros((5, 3), np.float32), target=np.zeros(5, int), note=np.float32(1))

@@ -34,6 +34,16 @@ def file_digest(path: Path) -> str:
         raise Refused(f"{path} cannot be read", found=str(error), expected="a readable file") from None
 
 
+def folder_digest(path: Path) -> str:
+    """SHA-256 of the names and digests of all files in a folder, as 64 hexadecimal digits.
+
+    Raises:
+        Refused: a file cannot be read.
+    """
+    found = sorted((one.relative_to(path).as_posix(), one) for one in path.rglob("*") if one.is_file())
+    return hashlib.sha256("\n".join(f"{file_digest(one)} {name}" for name, one in found).encode()).hexdigest()
+
+
 def size_mb(path: Path) -> float:
     """Size of the file in MB (10**6 bytes)."""
     return path.stat().st_size / 1e6

@@ -18,13 +18,13 @@ import msgspec
 import numpy as np
 
 from shipworthy import files
+from shipworthy.backends import boosters, sklearn, tensorflow_file, torch
 from shipworthy.errors import Refused
 from shipworthy.records import Signature, Target, TensorSpec
 from shipworthy.settings import FILE_NAME, Section, Settings, TargetSettings, for_model
 from shipworthy.text import printable
 
-PICKLES = (".joblib", ".pkl")
-FORMATS = (".onnx", *PICKLES)
+FORMATS = (".onnx", *sklearn.SUFFIXES, *boosters.SUFFIXES, *torch.SUFFIXES, *tensorflow_file.SUFFIXES)
 # Where each kind of rows usually lies, the best name first.
 USUAL_NAMES = {
     "evaluation": ("evaluation.npz", "eval.npz", "test.npz", "val*.npz"),
@@ -97,14 +97,14 @@ def write(model: Path, force: bool = False) -> Path:  # noqa: FBT001, FBT002
     """Write a commented shipworthy.toml beside the model, filled with what the files there show.
 
     Args:
-        model: the trained file, .onnx, .joblib or .pkl; a pickle is not loaded.
+        model: the trained file, with one of ``FORMATS``, or the folder of a SavedModel; only .onnx is loaded.
         force: write over the settings that are there.
 
     Returns:
         The file written.
 
     Raises:
-        Refused: no such model, a folder, not a model, or there are settings already.
+        Refused: no such model, another folder, not a model, or there are settings already.
         Failed: the folder cannot be written.
     """
     _refuse_no_model(model)
@@ -195,10 +195,12 @@ def _limits(kind: msgspec.inspect.Type) -> str:
 
 
 def _refuse_no_model(model: Path) -> None:
-    expected = f"a trained model: {', '.join(FORMATS)}"
+    expected = f"a trained model: {', '.join(FORMATS)}, or the folder of a SavedModel"
     try:
         model.name.encode()
-        beside = sorted(one.name for one in model.iterdir() if one.suffix in FORMATS) if model.is_dir() else []
+        if (model / tensorflow_file.GRAPH).is_file():
+            return
+        beside = sorted(one.name for one in model.iterdir() if _is_model(one)) if model.is_dir() else []
         folder, there, empty = model.is_dir(), model.is_file(), model.is_file() and not model.stat().st_size
     except (OSError, ValueError) as error:
         raise Refused(f"{str(model)[:200]!r} cannot be read", found=str(error)[:300], expected=expected) from None
@@ -208,10 +210,15 @@ def _refuse_no_model(model: Path) -> None:
         raise Refused(f"{model} is a folder", found=found, expected=expected, next=mend)
     if not there:
         raise Refused(f"there is no file {model}", expected=expected, next="correct the path")
-    if model.suffix not in FORMATS or empty:
-        found = "an empty file" if empty else model.suffix or "no suffix"
+    if empty or not _is_model(model):
+        found = "an empty file" if empty else "another text" if model.suffix in FORMATS else model.suffix or "no suffix"
         mend = "export the model again, in one of these formats"
         raise Refused(f"{model} is not a model", found=found, expected=expected, next=mend)
+
+
+def _is_model(path: Path) -> bool:
+    """Whether a file may be one by its suffix; where that is one of anything, by its first bytes."""
+    return boosters.is_model(path) if path.suffix in boosters.SUFFIXES and path.is_file() else path.suffix in FORMATS
 
 
 def _look(model: Path) -> _Looked:
@@ -219,10 +226,12 @@ def _look(model: Path) -> _Looked:
     if (model.parent / "train.py").is_file():
         looked.values["model.train"] = "train.py"
     signature = None
-    if model.suffix in PICKLES:
-        looked.values["model.trust"] = False
-        looked.note("model", f"{model.name} is a pickle: loading it executes whatever its maker put in. It was not loaded.")
-        looked.note("model", "Only if you made it yourself, set trust = true here or give --trust.")
+    if model.suffix != ".onnx":
+        looked.note("model", f"{model.name} was not loaded: what it takes and gives is not known here.")
+        if reason := _why_trust(model):
+            looked.values["model.trust"] = False
+            looked.note("model", reason)
+            looked.note("model", "Only if you made it yourself, set trust = true here or give --trust.")
     else:
         signature = _signature(model)
         looked.note("", "What the model takes and gives (? is a free dimension):")
@@ -231,6 +240,19 @@ def _look(model: Path) -> _Looked:
                 looked.note("", f"  {word} {spec}")
     _look_at_data(model.parent, signature, looked)
     return looked
+
+
+def _why_trust(model: Path) -> str:
+    """What there is in a file that executes code when it loads; empty where there is nothing."""
+    if model.suffix in sklearn.PICKLES:
+        return "It is a pickle: loading it executes whatever its maker put in."
+    if model.suffix == sklearn.SKOPS:
+        return "Loading it needs trust where it holds types that skops does not know; check names them."
+    if model.suffix == torch.PROGRAM:
+        return "It can hold pickles: loading it executes whatever its maker put in."
+    if model.suffix == torch.WEIGHTS:
+        return "It holds weights, and no model: factory names the function of yours that makes the module, and is executed."
+    return tensorflow_file.executes(model) if model.is_dir() or model.suffix in tensorflow_file.SUFFIXES else ""
 
 
 def _signature(model: Path) -> Signature:

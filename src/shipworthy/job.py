@@ -15,7 +15,8 @@ from shipworthy.workspace import Workspace
 
 PACKAGES = (
     *("shipworthy", "numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "nncf"),
-    *("scikit-learn", "skl2onnx", "torch", "onnxscript", "tensorflow", "tensorflow-cpu", "tf2onnx"),
+    *("scikit-learn", "skl2onnx", "skops", "xgboost", "xgboost-cpu", "lightgbm"),
+    *("torch", "onnxscript", "tensorflow", "tensorflow-cpu", "tf2onnx"),
     *("keras", "tf-keras", "tensorflow-model-optimization"),
 )
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from shipworthy import check, records
-from shipworthy.backends import tensorflow, torch
+from shipworthy.backends import source, torch
 from shipworthy.data import Dataset
+from shipworthy.files import file_digest, folder_digest
 from shipworthy.job import Job, rows_key, versions
 from shipworthy.records import Model, Report
 from shipworthy.text import printable
-
 
 # What is looked at once more where the trained file became ONNX.
 OF_CONVERTED = ("format", "signature", "graph")
@@ -74,13 +74,15 @@ def _key(file: check.Origin) -> dict[str, Any]:
     """All that shapes what is found on a file; lists of packages are compared with what is installed, too."""
     lists = {kind: [_digest(path) for path in getattr(file, kind)] for kind in ("serving", "training")}
     installed = sorted(f"{one.name} {one.version}" for one in metadata.distributions()) if file.serving or file.training else []
-    source = {"source": tensorflow.digest(file.path), "path": str(file.path.absolute()), "trust": file.trust}
-    return source | lists | {"installed": installed, "target": records.dump(file.target)}
+    itself = {"source": source.digest(file.path), "path": str(file.path.absolute()), "trust": file.trust}
+    return itself | lists | {"installed": installed, "target": records.dump(file.target)}
 
 
 def _digest(path: Path) -> str:
     """Of a list of packages, or of the folder that MLflow keeps several in; empty where nothing is: a law speaks of that."""
-    return tensorflow.digest(path) if path.exists() else ""
+    if not path.exists():
+        return ""
+    return folder_digest(path) if path.is_dir() else file_digest(path)
 
 
 def _is_sure(report: Report) -> bool:

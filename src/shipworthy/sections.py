@@ -31,8 +31,8 @@ class ModelSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     path: Annotated[
         str,
         about(
-            "the trained file, relative to this file: .onnx, scikit-learn's .joblib or .pkl, PyTorch's .pt2 or .safetensors, "
-            "Keras' .keras or .h5, or the folder of a SavedModel"
+            "the trained file, relative to this file: .onnx, scikit-learn's .joblib, .pkl or .skops, XGBoost's .ubj or .json, "
+            "LightGBM's .txt, PyTorch's .pt2 or .safetensors, Keras' .keras or .h5, or the folder of a SavedModel"
         ),
     ]
     train: Annotated[str, about("the script that makes the trained file; run only when that is missing")] = ""

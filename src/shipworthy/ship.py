@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from shipworthy import check, data, machine, measure, optimize, readiness, records, targets, tracking, watch
-from shipworthy.backends import tensorflow, torch
+from shipworthy.backends import source, tensorflow, torch
 from shipworthy.backends.runners import load
 from shipworthy.data import Dataset
 from shipworthy.errors import NotFound
@@ -129,7 +129,7 @@ def take_in(job: Job) -> Model:
     job.tell("intake", f"{job.settings.model.path} to ONNX")
     path = job.settings.file(job.settings.model.path)
     trust, recipe = job.settings.model.trust, torch.recipe(job.settings)
-    key = {"source": tensorflow.digest(path), "path": str(path.absolute()), "name": job.settings.model.name, "trust": trust}
+    key = {"source": source.digest(path), "path": str(path.absolute()), "name": job.settings.model.name, "trust": trust}
     return job.workspace.reuse(
         "intake",
         key | {"recipe": recipe.key} | versions(),

@@ -1,15 +1,17 @@
-"""Whether and where releases are shown in MLflow."""
+"""Whether and where releases are shown in MLflow, and models that come from there."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from shipworthy.errors import Refused
 from shipworthy.records import Release, Shipment, Tracked, Variant
-from shipworthy.release import mlflow
+from shipworthy.release import mlflow, mlflow_model
 from shipworthy.release.mlflow import Place
-from shipworthy.settings import Settings
+from shipworthy.settings import Settings, for_model
 
 
 def place(settings: Settings, home: Path) -> Place | None:
@@ -43,6 +45,21 @@ def check(settings: Settings, home: Path) -> None:
     """
     if found := place(settings, home):
         mlflow.reachable(found.tracking_uri)
+
+
+def settings_of(uri: str, home: Path, overrides: Mapping[str, str]) -> Settings:
+    """The settings of a model in MLflow, which is brought into the workspace; takes some seconds.
+
+    The lists of packages that were logged with it are the environment of ``[check]``, unless ``overrides`` names another.
+
+    Raises:
+        NotFound, Refused, Failed: as ``mlflow_model.fetch``; or as ``settings.parse``.
+    """
+    model = mlflow_model.fetch(mlflow.tracking_uri(home), uri, home / "fetched")
+    own = {"model.name": model.name}
+    if model.lists:
+        own["check.environment"] = json.dumps([str(one) for one in model.lists])
+    return for_model(model.path, own | dict(overrides))
 
 
 def track(where: Place, folder: Path, shipment: Shipment, release: Release, variant: Variant, alias: str) -> Tracked:

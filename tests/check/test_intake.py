@@ -206,26 +206,6 @@ def test_every_truncation_is_refused_or_whole(tmp_path, onnx_model):
         refused(path)
 
 
-def test_external_weights_are_refused(tmp_path, onnx_model):
-    path = tmp_path / "m.onnx"
-    onnx.save(plain(onnx_model), path, save_as_external_data=True, location="w.bin", size_threshold=0, convert_attribute=True)
-    error = refused(path)
-    assert "other files" in error.what
-    assert "'w'" in error.found
-
-
-def test_weights_cannot_be_read_from_anywhere_else(tmp_path, onnx_model):
-    secret = tmp_path / "secret.bin"
-    secret.write_bytes(np.ones(6, np.float32).tobytes())
-    outside = onnx.TensorProto(name="c", data_type=1, dims=[3, 2], data_location=onnx.TensorProto.EXTERNAL)
-    entry = outside.external_data.add()
-    entry.key, entry.value = "location", "../../secret.bin"
-    nodes = [helper.make_node("Constant", [], ["c"], value=outside), helper.make_node("MatMul", ["x", "c"], ["y"])]
-    path = tmp_path / "m.onnx"
-    path.write_bytes(onnx_model(nodes, [("x", "float32", [None, 3])], [("y", "float32", [None, 2])]).SerializeToString())
-    refused(path)
-
-
 @pytest.mark.parametrize("what", ["operator", "dtype", "shapes", "opset", "sequence"])
 def test_a_broken_graph_is_refused_in_the_name_of_the_file(tmp_path, onnx_model, what):
     kind = {"operator": "NoSuchOperator"}.get(what, "Relu")

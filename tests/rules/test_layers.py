@@ -33,7 +33,10 @@ TOP = (
     "__main__",
 )
 
-BACKENDS_ONLY = ("onnxruntime", "sklearn", "skl2onnx", "joblib", "torch", "tensorflow", "openvino", "tensorrt", "nncf")
+BACKENDS_ONLY = (
+    *("onnxruntime", "openvino", "tensorrt", "nncf", "torch", "tensorflow"),
+    *("sklearn", "skl2onnx", "joblib", "skops", "xgboost", "lightgbm"),
+)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ executes code when it loads is asked trust for, from what stands in the file (``
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -46,19 +45,6 @@ def tuning(settings: Settings, model: Model) -> Tuning | None:
 def takes(path: Path) -> bool:
     """Whether it is for this file to say what the path is: a suffix of Keras, or a folder."""
     return path.suffix in SUFFIXES or path.is_dir()
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of the file's bytes; of a folder, of the names and digests of all files in it. 64 hexadecimal digits.
-
-    Raises:
-        Refused: there is no such file, one cannot be read, or the folder is no SavedModel.
-    """
-    if not path.is_dir():
-        return file_digest(path)
-    tensorflow_file.kind(path)
-    files = sorted((one.relative_to(path).as_posix(), one) for one in path.rglob("*") if one.is_file())
-    return hashlib.sha256("\n".join(f"{file_digest(one)} {name}" for name, one in files).encode()).hexdigest()
 
 
 def convert(path: Path, result: Path, opset: int, ir_version: int, *, trust: bool) -> dict[str, str]:

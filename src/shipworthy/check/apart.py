@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from shipworthy import child, records
-from shipworthy.backends import tensorflow, torch
+from shipworthy.backends import source, torch
 from shipworthy.check import areas
 from shipworthy.check.intake import reference
 from shipworthy.check.law import Law
@@ -60,7 +60,7 @@ class Job:
 
 def inspect(origin: Origin, names: Sequence[str] = tuple(areas.OF_FILES)) -> Report:
     """``areas.inspect`` in a process of its own."""
-    return _run(Job(tuple(names), origin), tensorflow.digest(origin.path))
+    return _run(Job(tuple(names), origin), source.digest(origin.path))
 
 
 def run(model: Model, origin: Origin, data: Dataset | None = None, recipe: torch.Recipe = torch.NOTHING) -> Report:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from shipworthy.backends import tensorflow
+from shipworthy.backends import source
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.check import environment, graph, interface, numbers, security, signature
 from shipworthy.check import format as format_area
@@ -55,7 +55,7 @@ def inspect(origin: Origin, areas: Sequence[str] = tuple(OF_FILES), sink: Sink |
     for done, name in enumerate(areas):
         (sink or Quiet()).emit(Progress(stage="check", text=name, done=done, total=len(areas)))
         findings += OF_FILES[name](origin)
-    return Report(model=tensorflow.digest(origin.path), laws=tuple(areas), findings=tuple(findings))
+    return Report(model=source.digest(origin.path), laws=tuple(areas), findings=tuple(findings))
 
 
 def run(

@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from shipworthy.backends import sklearn, tensorflow, tensorflow_file, torch
+from shipworthy.backends import boosters, external, sklearn, source, tensorflow, tensorflow_file, torch
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.errors import Refused
 from shipworthy.files import draft_folder, file_digest, machine_errors, publish
@@ -25,8 +25,9 @@ def take_in(path: Path, name: str, folder: Path, *, trust: bool = False, recipe:
     """Read or convert the trained file; the ONNX lies in ``folder`` afterwards, as ``DIGEST.onnx``.
 
     Args:
-        path: .onnx, scikit-learn's .joblib or .pkl, PyTorch's .pt2 or .safetensors, Keras' .keras or .h5, or the folder of a
-            SavedModel of TensorFlow.
+        path: .onnx, also with weights in other files of its folder; scikit-learn's .joblib, .pkl or .skops; XGBoost's .ubj or
+            .json; LightGBM's .txt; PyTorch's .pt2 or .safetensors; Keras' .keras or .h5; or the folder of a SavedModel of
+            TensorFlow.
         name: what releases of the model are called.
         folder: where the ONNX is kept.
         trust: whether formats that execute code when they load may be loaded.
@@ -35,31 +36,10 @@ def take_in(path: Path, name: str, folder: Path, *, trust: bool = False, recipe:
     Raises:
         Refused: no such file, an unknown format, no trust where it is needed, or not a model.
     """
-    digest = tensorflow.digest(path)
+    digest = source.digest(path)
     with machine_errors(folder), draft_folder(folder) as draft:
         onnx_file = draft / "model.onnx"
-        if path.suffix == ".onnx":
-            framework, packages = "onnx", {"onnx": onnx.__version__}
-            onnx_file.write_bytes(path.read_bytes())
-        elif path.suffix in sklearn.SUFFIXES:
-            _ask_trust(path, trust=trust)
-            framework, packages = "scikit-learn", sklearn.convert(path, onnx_file, OPSET, IR_VERSION)
-        elif path.suffix in torch.SUFFIXES:
-            _ask_trust(path, trust=trust)
-            framework, packages = "torch", torch.convert(path, onnx_file, OPSET, IR_VERSION, recipe)
-        elif tensorflow.takes(path):
-            framework, packages = "tensorflow", tensorflow.convert(path, onnx_file, OPSET, IR_VERSION, trust=trust)
-        elif path.suffix in torch.PICKLES:
-            raise torch.refuse_pickle(path)
-        else:
-            raise Refused(
-                f"{path} has a format that is not known",
-                found=path.suffix or "no suffix",
-                expected=".onnx, or a model of scikit-learn, PyTorch or Keras: "
-                + ", ".join((*sklearn.SUFFIXES, *torch.SUFFIXES, *tensorflow_file.SUFFIXES))
-                + "; or the folder of a SavedModel",
-                next="export the model to ONNX and give that file",
-            )
+        framework, packages = _convert(path, onnx_file, trust=trust, recipe=recipe)
         proto = read_proto(onnx_file, path)
         signature = _signature(onnx_file, path)
         final = folder / f"{file_digest(onnx_file)}.onnx"
@@ -77,11 +57,11 @@ def take_in(path: Path, name: str, folder: Path, *, trust: bool = False, recipe:
 
 def unread(path: Path, name: str) -> Model:
     """What is known of a trained file that nobody has loaded: its digest, and where it lies."""
-    digest = tensorflow.digest(path)
+    digest = source.digest(path)
     framework = "onnx" if path.suffix == ".onnx" else path.suffix.lstrip(".") or "folder"
     nothing = Signature(inputs=(), outputs=())
-    source = Source(path=str(path), digest=digest, framework=framework)
-    return Model(name=name, path=str(path), digest=digest, signature=nothing, opset=0, ir_version=0, source=source)
+    origin = Source(path=str(path), digest=digest, framework=framework)
+    return Model(name=name, path=str(path), digest=digest, signature=nothing, opset=0, ir_version=0, source=origin)
 
 
 def reference(
@@ -92,25 +72,26 @@ def reference(
     Raises:
         Refused: the trained file is not the one the model came from any more, or is not trusted.
     """
-    if model.source.framework not in {"scikit-learn", "tensorflow", "torch"}:
+    framework, path = model.source.framework, Path(model.source.path)
+    if framework == "onnx":
         return None
-    path = Path(model.source.path)
-    if model.source.framework != "tensorflow":
-        _ask_trust(path, trust=trust)
-    if tensorflow.digest(path) != model.source.digest:
+    _ask_trust(path, trust=trust)
+    if source.digest(path) != model.source.digest:
         raise Refused(f"{path} changed while it was checked", next="run the same command again")
-    if model.source.framework == "tensorflow":
+    if framework == "tensorflow":
         return lambda inputs: tensorflow.predict(path, inputs, trust=trust)
-    if model.source.framework == "torch":
+    if framework == "torch":
         return lambda inputs: torch.predict(path, inputs, recipe)
-    return lambda inputs: sklearn.predict(path, inputs)
+    if framework in boosters.FRAMEWORKS:
+        return lambda inputs: boosters.predict(path, inputs)
+    return lambda inputs: sklearn.predict(path, inputs, trust=trust)
 
 
 def read_proto(path: Path, origin: Path | None = None) -> onnx.ModelProto:
     """The ONNX file as a protobuf message; messages name ``origin``.
 
     Raises:
-        Refused: not an ONNX model, an empty one, or one whose weights lie in other files.
+        Refused: not an ONNX model, or an empty one.
     """
     origin = origin or path
     try:
@@ -129,15 +110,38 @@ def read_proto(path: Path, origin: Path | None = None) -> onnx.ModelProto:
             expected="a model with at least one node",
             next="copy or export the file again",
         )
-    outside = [t.name for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-    if outside:
-        raise Refused(
-            f"{origin} keeps weights in other files",
-            found=f"{len(outside)} external tensors, the first '{outside[0]}'",
-            expected="one file, so that one digest speaks for all of it",
-            next='join them: python -c \'import onnx; onnx.save(onnx.load("MODEL.onnx"), "whole.onnx")\'',
-        )
     return proto
+
+
+def _convert(path: Path, result: Path, *, trust: bool, recipe: torch.Recipe) -> tuple[str, dict[str, str]]:
+    """Write the trained file as one ONNX file to ``result``; its framework, and what converted it."""
+    _ask_trust(path, trust=trust)
+    if path.suffix == ".onnx":
+        proto = read_proto(path)
+        if any(external.outside(proto)):
+            external.join(proto, path)
+            result.write_bytes(proto.SerializeToString(deterministic=True))
+        else:
+            result.write_bytes(path.read_bytes())
+        return "onnx", {"onnx": onnx.__version__}
+    if path.suffix in sklearn.SUFFIXES:
+        return "scikit-learn", sklearn.convert(path, result, OPSET, IR_VERSION, trust=trust)
+    if path.suffix in boosters.SUFFIXES:
+        return boosters.SUFFIXES[path.suffix], boosters.convert(path, result, OPSET, IR_VERSION)
+    if path.suffix in torch.SUFFIXES:
+        return "torch", torch.convert(path, result, OPSET, IR_VERSION, recipe)
+    if tensorflow.takes(path):
+        return "tensorflow", tensorflow.convert(path, result, OPSET, IR_VERSION, trust=trust)
+    if path.suffix in torch.PICKLES:
+        raise torch.refuse_pickle(path)
+    raise Refused(
+        f"{path} has a format that is not known",
+        found=path.suffix or "no suffix",
+        expected=".onnx, or a model of scikit-learn, XGBoost, LightGBM, PyTorch or Keras: "
+        + ", ".join((*sklearn.SUFFIXES, *boosters.SUFFIXES, *torch.SUFFIXES, *tensorflow_file.SUFFIXES))
+        + "; or the folder of a SavedModel",
+        next="export the model to ONNX and give that file",
+    )
 
 
 def _signature(onnx_file: Path, origin: Path) -> Signature:
@@ -157,7 +161,8 @@ def _signature(onnx_file: Path, origin: Path) -> Signature:
 
 
 def _ask_trust(path: Path, *, trust: bool) -> None:
-    if trust:
+    """Refuse what always executes code when it loads; of other formats only some files do, and their backend asks."""
+    if trust or path.suffix not in (*sklearn.PICKLES, *torch.SUFFIXES):
         return
     what, expected = f"{path} is a pickle: loading it can execute any code that is in it", "a file"
     if path.suffix == torch.PROGRAM:

@@ -16,6 +16,9 @@ from shipworthy.errors import Refused
 from shipworthy.settings import Settings
 from shipworthy.workspace import FOLDER
 
+# How a model is named that lies in MLflow, and at no path.
+IN_MLFLOW = ("models:", "runs:")
+
 what = click.argument("what", type=click.Path(path_type=Path), default=".", shell_complete=None)
 workspace = click.option(
     "--workspace",
@@ -39,6 +42,7 @@ class Way:
     target: str | None
     trust: bool
     data: Path | None
+    factory: str | None
     changes: tuple[str, ...]
     workspace: Path
     as_json: bool
@@ -63,6 +67,7 @@ def of_a_model(verb: Callable[..., None]) -> Callable[..., None]:
                 "--trust", is_flag=True, help="Load formats that execute code (pickle): only files you made yourself."
             ),
             click.option("--data", type=click.Path(path_type=Path), help="Evaluation rows (.npz), instead of the settings'."),
+            click.option("--factory", metavar="FILE.py:FUNCTION", help="What makes the torch module of a .safetensors file."),
             changes,
             workspace,
             as_json,
@@ -89,7 +94,7 @@ def read_changes(changes: tuple[str, ...]) -> dict[str, str]:
 
 
 def read_settings(way: Way) -> Settings:
-    """The settings that the command line means: of a folder, of a settings file, or of a bare model.
+    """The settings that the command line means: of a folder, of a settings file, of a bare model, or of one in MLflow.
 
     Raises:
         Refused: nothing is there; or as ``settings.read``.
@@ -100,10 +105,18 @@ def read_settings(way: Way) -> Settings:
         overrides["model.trust"] = "true"
     if way.data is not None:
         overrides["data.evaluation"] = _toml(str(way.data.absolute()))
+    if str(way.what).startswith(IN_MLFLOW):
+        from shipworthy import tracking  # noqa: PLC0415  the help answers at once
+
+        return tracking.settings_of(str(way.what), way.workspace, overrides)
+    if way.factory:
+        file, colon, function = way.factory.rpartition(":")
+        overrides["model.factory"] = _toml(f"{Path(file).absolute()}:{function}" if colon else function)
     if not way.what.exists():
         raise Refused(
             f"there is nothing at {way.what}",
-            expected="a folder with a shipworthy.toml, that file, or a model file",
+            expected="a folder with a shipworthy.toml, that file, a model file, or one in MLflow: models:/NAME@ALIAS, "
+            "runs:/ID/PATH",
             next="correct the path",
         )
     if (way.what.is_dir() and not (way.what / GRAPH).is_file()) or way.what.suffix == ".toml":

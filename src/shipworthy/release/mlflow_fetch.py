@@ -1,6 +1,7 @@
-"""Models out of MLflow's registry, brought into a folder: by a process of its own, so that whoever serves stays light.
+"""Models out of MLflow, brought into a folder: by a process of its own, so that whoever serves stays light.
 
-``fetch`` is the caller's side and imports nothing heavy. ``main`` is the child's: it reads one request on standard input,
+``fetch`` (versions of ONNX, to serve) and ``bring`` (whatever was logged, to check) are the caller's side and import nothing
+heavy. ``main`` is the child's: it reads one request on standard input,
 asks MLflow, and leaves its answer in a file. What was fetched once is kept under a name that holds the version, its run
 and its model; what an alias means is asked each time.
 """
@@ -23,7 +24,7 @@ import msgspec
 
 from shipworthy.child import exit_with_parent
 from shipworthy.errors import Failed, NotFound, Refused, ShipworthyError, StorageFailed
-from shipworthy.files import draft_folder, machine_errors, publish, write_bytes
+from shipworthy.files import draft_folder, folder_digest, machine_errors, publish, write_bytes
 from shipworthy.release._reach import reachable, shown, without_password
 from shipworthy.release.mlflow import ENVIRONMENT, TAG, available
 
@@ -32,6 +33,9 @@ TAIL = 400
 
 _URI = re.compile(r"models:/([^/@:'\"%]{1,200})(?:@([^/@:'\"%]{1,200})|/([1-9][0-9]{0,17}))")
 _DAY_SECONDS = 86400
+META = "registered_model_meta"
+# What MLflow says of what it does not have.
+ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _KINDS = {kind.__name__: kind for kind in (Failed, NotFound, Refused, StorageFailed)}
 
 
@@ -41,6 +45,13 @@ class Registered(msgspec.Struct, frozen=True, tag=True):
     numbers: tuple[int, ...]
     aliases: dict[str, int]
     files: dict[int, File]
+
+
+class Logged(msgspec.Struct, frozen=True, tag=True):
+    """A model as somebody has logged it: the folder with its MLmodel file, and what that says of each flavor."""
+
+    folder: str
+    flavors: dict[str, dict[str, Any]]
 
 
 class Refusal(msgspec.Struct, frozen=True, tag=True):
@@ -61,13 +72,17 @@ class File(msgspec.Struct, frozen=True):
 
 
 class Request(msgspec.Struct, frozen=True):
-    """What the child is to do: bring these versions (numbers or aliases) into ``folder`` and answer in ``answer``."""
+    """What the child is to do: bring these versions (numbers or aliases) into ``folder`` and answer in ``answer``.
+
+    With ``uri`` it is what lies there that is brought, and ``name`` is only for messages.
+    """
 
     tracking_uri: str
     name: str
     wanted: tuple[str, ...]
     folder: str
     answer: str
+    uri: str = ""
 
 
 def parts(uri: str) -> tuple[str, str]:
@@ -98,6 +113,30 @@ def fetch(tracking_uri: str, name: str, wanted: Sequence[str], folder: Path) -> 
         Refused: MLflow is not installed, or a version is not an ONNX model.
         Failed: the server does not answer, or MLflow could not give the model within ten minutes.
     """
+    answer = _asked(Request(tracking_uri, name, tuple(wanted), str(folder.absolute()), ""), folder)
+    assert isinstance(answer, Registered)  # noqa: S101 - for the type checker
+    return answer
+
+
+def bring(tracking_uri: str, uri: str, folder: Path) -> Logged:
+    """Bring a model of any kind into ``folder``, under the digest of all that was logged with it.
+
+    Args:
+        tracking_uri: the tracking server or database.
+        uri: ``models:/NAME@ALIAS``, ``models:/NAME/VERSION``, ``models:/m-ID`` or ``runs:/ID/PATH``.
+        folder: where fetched models are kept; each is there whole or not at all.
+
+    Raises:
+        NotFound, Refused, Failed: as ``fetch``.
+    """
+    answer = _asked(Request(tracking_uri, uri, (), str(folder.absolute()), "", uri), folder)
+    assert isinstance(answer, Logged)  # noqa: S101 - for the type checker
+    return answer
+
+
+def _asked(request: Request, folder: Path) -> Registered | Logged:
+    """The answer of a child."""
+    tracking_uri = request.tracking_uri
     if not available():
         raise Refused("MLflow is not installed", next="pip install 'shipworthy[mlflow]'")
     reachable(tracking_uri)
@@ -110,10 +149,11 @@ def fetch(tracking_uri: str, name: str, wanted: Sequence[str], folder: Path) -> 
         )
     _sweep(folder)
     with draft_folder(folder) as draft:
-        request = Request(tracking_uri, name, tuple(wanted), str(folder.absolute()), str(draft / "answer.json"))
+        request = msgspec.structs.replace(request, answer=str(draft / "answer.json"))
         said = _run(request)
         try:
-            answer: Registered | Refusal = msgspec.json.decode(Path(request.answer).read_bytes(), type=Registered | Refusal)
+            content = Path(request.answer).read_bytes()
+            answer: Registered | Logged | Refusal = msgspec.json.decode(content, type=Registered | Logged | Refusal)
         except FileNotFoundError:
             raise Failed(f"the process that asks MLflow at {shown(tracking_uri)} died", found=said) from None
     if isinstance(answer, Refusal):
@@ -164,9 +204,9 @@ def main() -> None:
     """Read a request from standard input and leave its answer in the file that it names."""
     request = msgspec.json.decode(sys.stdin.buffer.readline(), type=Request)
     exit_with_parent()
-    answer: Registered | Refusal
+    answer: Registered | Logged | Refusal
     try:
-        answer = _answer(request)
+        answer = _bring(request) if request.uri else _answer(request)
     except ShipworthyError as error:
         answer = _refusal(error)
     except Exception as error:  # noqa: BLE001 - whatever MLflow, its database layer or its HTTP client raise
@@ -181,13 +221,51 @@ def _refusal(error: ShipworthyError) -> Refusal:
     return Refusal(kind, error.what, error.found, error.expected, error.next)
 
 
-def _answer(request: Request) -> Registered:
+def _client(request: Request) -> Any:
     import mlflow  # noqa: PLC0415 - heavy, and only here
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     mlflow.set_tracking_uri(request.tracking_uri)
     mlflow.set_registry_uri(request.tracking_uri)
-    client = mlflow.MlflowClient()
+    return mlflow.MlflowClient()
+
+
+def _bring(request: Request) -> Logged:
+    """Whatever was logged, in a folder named by the digest of all its files."""
+    _client(request)
+    from mlflow.artifacts import download_artifacts  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+    from mlflow.models import Model  # noqa: PLC0415
+
+    with draft_folder(Path(request.folder)) as draft, machine_errors(draft):
+        try:
+            made = Path(download_artifacts(request.uri, dst_path=str(draft)))
+        except (MlflowException, OSError) as error:
+            if isinstance(error, MlflowException) and error.error_code not in ABSENT:
+                raise
+            raise NotFound(
+                f"MLflow at {shown(request.tracking_uri)} has nothing at {request.uri}",
+                found=without_password((str(error).strip().splitlines() or ["?"])[0], request.tracking_uri)[:TAIL],
+                next="correct the URI, or MLFLOW_TRACKING_URI",
+            ) from None
+        if not (made / "MLmodel").is_file():
+            raise Refused(
+                f"{request.uri} is no model of MLflow's",
+                found="no file MLmodel in it",
+                expected="what mlflow.FLAVOR.log_model has written",
+                next="name the folder of the model: runs:/ID/PATH",
+            )
+        flavors = {name: dict(about) for name, about in Model.load(str(made / "MLmodel")).flavors.items()}
+        (made / META).unlink(missing_ok=True)  # MLflow's note of what it was asked for: no part of what was logged
+        final = Path(request.folder) / folder_digest(made)
+        if not final.is_dir():
+            publish(made, final)
+    return Logged(str(final), msgspec.to_builtins(flavors, enc_hook=str))
+
+
+def _answer(request: Request) -> Registered:
+    client = _client(request)
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
     try:
         aliases = {alias: int(number) for alias, number in client.get_registered_model(request.name).aliases.items()}
     except MlflowException as error:

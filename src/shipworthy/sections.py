@@ -98,6 +98,9 @@ class GateSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     p99_ms: Annotated[Positive | None, about("at most this 99th percentile of the latency of one row")] = None
     throughput_rps: Annotated[Positive | None, about("at least this many rows a second, batched, in one process")] = None
     memory_mb: Annotated[Positive | None, about("at most this resident memory of a process that holds only the model")] = None
+    gpu_memory_mb: Annotated[
+        Positive | None, about("at most this memory of the GPU for a process that holds only the model; on cuda")
+    ] = None
     size_mb: Annotated[Positive | None, about("at most this size of the model's file")] = None
     compressed_mb: Annotated[Positive | None, about("at most this size of the model's file after gzip -6")] = None
     availability_percent: Annotated[

@@ -19,7 +19,7 @@ from shipworthy.backends import nvml
 from shipworthy.data import Dataset
 from shipworthy.records import Model
 
-from .nvml_fake import Cuda, Driver
+from .backends.nvml_fake import Cuda, Driver
 
 TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "str": TensorProto.STRING, "float16": TensorProto.FLOAT16}
 Spec = tuple[str, str, list[int | None]]

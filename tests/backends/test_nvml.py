@@ -11,10 +11,9 @@ import pytest
 from shipworthy.backends import nvml
 from shipworthy.backends.nvml import Gpu
 
-from ..nvml_fake import SECOND, Cuda, Driver, not_supported
+from .nvml_fake import SECOND, Cuda, Driver, not_supported
 
 ONE = Gpu("GPU-1", 0.37, 2 << 30, 80 << 30, 71.5, 700.0, 34)
-
 
 
 def test_each_gpu_tells_what_it_can_in_our_units(nvidia: Driver) -> None:

@@ -260,7 +260,10 @@ def test_slower_is_what_is_slower_beyond_the_noise(ratio, passed, says):
 def test_of_two_that_are_not_slower_the_median_decides():
     """All three pass; ``b`` is the fastest by its median, and the others do not reach it."""
     three = [evidence("original", latency_ratio=1, size_mb=1)]
-    three += [evidence("a", latency_ratio=(1.02, 0.99, 1.05), size_mb=1), evidence("b", latency_ratio=(0.9, 0.88, 0.92), size_mb=2)]
+    three += [
+        evidence("a", latency_ratio=(1.02, 0.99, 1.05), size_mb=1),
+        evidence("b", latency_ratio=(0.9, 0.88, 0.92), size_mb=2),
+    ]
     choice = decide(three)
     assert [one.passed for one in choice.judged] == [True] * 3
     assert choice.variant_name == "b"

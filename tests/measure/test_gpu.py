@@ -28,7 +28,7 @@ def here(nvidia, monkeypatch):
     """Probes in this process, on the CPU, while the driver pretends that a model that is loaded takes memory of the GPU."""
 
     class Here:
-        def __init__(self, name):
+        def __init__(self, _name):
             self._probe = Probe()
 
         def __enter__(self):

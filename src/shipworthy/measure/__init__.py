@@ -158,7 +158,11 @@ def _gpu(taken: Taken, settings: MeasureSettings) -> list[Figure]:
     """What the driver of the GPU tells; nothing where there is none, or none of all processes."""
     figures = []
     if len(taken.gpu_memory_mb) == settings.processes:
-        own = "memory that the GPU's driver tells of the process" if all(taken.gpu_by_pid) else "what the GPU's memory has grown by"
+        own = (
+            "memory that the GPU's driver tells of the process"
+            if all(taken.gpu_by_pid)
+            else "what the GPU's memory has grown by"
+        )
         how = f"{own}, once it was loaded and warmed up, its context and the runtime's libraries in it"
         figures.append(figure("gpu_memory_mb", "MB", [[one] for one in taken.gpu_memory_mb], how))
     if busy := taken.groups("gpu_utilisation_percent"):

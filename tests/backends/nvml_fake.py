@@ -40,7 +40,9 @@ class Driver(ModuleType):
             "nvmlDeviceGetComputeRunningProcesses": self.running,
             "nvmlDeviceGetUUID": lambda handle: f"GPU-{handle}",
             "nvmlDeviceGetUtilizationRates": self.tells(pynvml.c_nvmlUtilization_t(gpu=37, memory=5)),
-            "nvmlDeviceGetMemoryInfo": lambda _: pynvml.c_nvmlMemory_t(total=80 << 30, free=(80 << 30) - self.used, used=self.used),
+            "nvmlDeviceGetMemoryInfo": lambda _: pynvml.c_nvmlMemory_t(
+                total=80 << 30, free=(80 << 30) - self.used, used=self.used
+            ),
             "nvmlDeviceGetPowerUsage": self.tells(71_500),
             "nvmlDeviceGetEnforcedPowerLimit": self.tells(700_000),
             "nvmlDeviceGetTemperature": lambda _, sensor: {pynvml.NVML_TEMPERATURE_GPU: 34}[sensor],
@@ -61,7 +63,7 @@ class Driver(ModuleType):
             raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_FOUND)
         return names[uuid]
 
-    def running(self, handle: int) -> list[Any]:
+    def running(self, _handle: int) -> list[Any]:
         return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in self.processes.items()]
 
     def tells(self, value: Any) -> Callable[[int], Any]:

@@ -10,7 +10,11 @@ from onnx import numpy_helper
 from shipworthy.optimize.nodes import nodes, opset
 from shipworthy.protocols import Arrays
 
-QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"}
+QUANTIZED = {
+    *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
+    *("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"),
+    *("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits"),  # onnxruntime's own
+}
 # A scale for each channel: operator set 13 is the first whose QuantizeLinear takes it.
 OPSET = 13
 RATIO_INPUTS = 2

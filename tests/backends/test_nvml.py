@@ -55,7 +55,11 @@ def test_a_process_is_measured_on_the_gpu_that_cuda_shows_first(nvidia: Driver) 
     assert meter is not None
     assert (meter.handle, meter.memory_used_bytes, meter.utilization) == (1, 2 << 30, 0.37)
     nvidia.processes = {17: 5 << 20, 18: None}
-    assert [meter.memory_of_bytes(pid) for pid in (17, 18, 19)] == [5 << 20, None, None]
+    assert meter.memory_taken(17, None) == (5 << 20, True)
+    for untold in (18, 19):
+        assert meter.memory_taken(untold, 1 << 30) == (1 << 30, False), "what the GPU's has grown by"
+        assert meter.memory_taken(untold, 3 << 30) == (0, False)
+        assert meter.memory_taken(untold, None) is None
 
 
 def test_a_part_of_a_gpu_tells_its_memory_and_not_how_busy_it_is(nvidia: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +74,7 @@ def test_a_driver_that_does_not_list_processes(nvidia: Driver) -> None:
         raise not_supported()
 
     nvidia.nvmlDeviceGetComputeRunningProcesses = running
-    assert nvml.meter().memory_of_bytes(1) is None
+    assert nvml.meter().memory_taken(1, 2 << 30) == (0, False)
 
 
 @pytest.mark.parametrize("without", ["CUDA", "a GPU", "NVML", "this GPU"])

@@ -46,10 +46,18 @@ class Meter:
         memory = _told(self.nvml, self.handle, "nvmlDeviceGetMemoryInfo")
         return None if memory is None else int(memory.used)
 
-    def memory_of_bytes(self, pid: int) -> int | None:
-        """Of one process that computes on it. In a container the driver may know it by another number, and tell nothing."""
+    def memory_taken(self, pid: int, before: int | None) -> tuple[int, bool] | None:
+        """The bytes of a process that computes on it, and whether they are its own: else all of the GPU's have grown by them.
+
+        In a container the driver may know the process by another number, and tell nothing of it; ``before`` is what
+        ``memory_used_bytes`` was before the process took any.
+        """
         running = _told(self.nvml, self.handle, "nvmlDeviceGetComputeRunningProcesses") or ()
-        return next((one.usedGpuMemory for one in running if one.pid == pid), None)
+        ours = next((one.usedGpuMemory for one in running if one.pid == pid), None)
+        if ours is not None:
+            return int(ours), True
+        now = self.memory_used_bytes
+        return None if before is None or now is None else (max(0, now - before), False)
 
     @property
     def utilization(self) -> float | None:

@@ -106,13 +106,8 @@ class Probe:
         return {"memory_mb": _memory("VmHWM")}
 
     def _gpu_memory(self, before: int | None) -> dict[str, float]:
-        """Of this process, or of what the GPU's has grown by since ``before``, in MB."""
-        if self._meter is None:
-            return {}
-        if (ours := self._meter.memory_of_bytes(os.getpid())) is not None:
-            return {"gpu_memory_mb": ours / 1e6, "gpu_by_pid": 1}
-        now = self._meter.memory_used_bytes
-        return {} if before is None or now is None else {"gpu_memory_mb": max(0, now - before) / 1e6, "gpu_by_pid": 0}
+        taken = self._meter.memory_taken(os.getpid(), before) if self._meter else None
+        return {"gpu_memory_mb": taken[0] / 1e6, "gpu_by_pid": taken[1]} if taken else {}
 
     def predict(self, data: str, result: str) -> dict[str, float]:
         """Answer the rows of ``data``, in batches, and write the outputs to ``result`` (.npz)."""

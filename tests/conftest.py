@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +15,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from shipworthy import check
+from shipworthy.backends import nvml
 from shipworthy.data import Dataset
 from shipworthy.records import Model
+
+from .backends.nvml_fake import Cuda, Driver
 
 TYPES = {
     "float32": TensorProto.FLOAT,
@@ -95,3 +100,14 @@ def taken(tmp_path: Path) -> Callable[..., Model]:
         return check.take_in(path, "built", tmp_path / "models")
 
     return take
+
+
+@pytest.fixture
+def nvidia(monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
+    """Two GPUs that are not there."""
+    made = Driver()
+    monkeypatch.setitem(sys.modules, "pynvml", made)
+    monkeypatch.setattr(ctypes, "CDLL", lambda _: Cuda())
+    nvml._driver.cache_clear()
+    yield made
+    nvml._driver.cache_clear()

@@ -94,7 +94,10 @@ TWICE[3, 0] = np.inf
 
 BAD = {
     "wrong name": ({"Z": FITTING}, ["no array for the input 'X'", "'Z' float32 [4, 3]", "an array 'X'", '{ X = "THE ARRAY" }']),
-    "wrong width": ({"X": np.zeros((4, 5), np.float32)}, ["array 'X' has the wrong shape", "float32 [4, 5]", "[?, 3]"]),
+    "wrong width": (
+        {"X": np.zeros((4, 5), np.float32)},
+        ["array 'X' has the wrong shape", "float32 [4, 5]", "[?, 3]", "do next:  write the rows as the training has them"],
+    ),
     "too flat": ({"X": np.zeros(3, np.float32)}, ["wrong shape", "float32 [3]"]),
     "too deep": ({"X": np.zeros((4, 3, 1), np.float32)}, ["wrong shape", "float32 [4, 3, 1]"]),
     "no axis": ({"X": np.float32(1)}, ["wrong shape", "float32 []"]),

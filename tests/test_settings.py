@@ -55,6 +55,17 @@ BAD = {
     "port": (MODEL + "[serve]\nport = 65536", "serve.port is not right", "<= 65535"),
     "one of": (MODEL + '[optimize]\ngoal = "speed"', "optimize.goal is not right", "Invalid enum value 'speed'"),
     "one of many": (MODEL + '[optimize]\npasses = ["shrink"]', "optimize.passes", "Invalid enum value 'shrink'"),
+    "all is zero": (MODEL + "[optimize]\nprune_final_percent = 100", "optimize.prune_final_percent is not right", "< 100.0"),
+    "a schedule that ends before it begins": (
+        MODEL + "[optimize]\nprune_begin_percent = 60",
+        "optimize is not right",
+        "prune_begin_percent 60 is more than prune_end_percent 50",
+    ),
+    "fewer zeros at the end": (
+        MODEL + "[optimize]\nprune_final_percent = 20",
+        "optimize is not right",
+        "prune_initial_percent 30 is more than prune_final_percent 20",
+    ),
     "name": ('[model]\nname = "a/b"\npath = "m"', "model.name is not right", "matching regex"),
     "name with a line end": ('[model]\nname = "a\\n"\npath = "m"', "model.name is not right", "matching regex"),
     "alias": (MODEL + '[rollout]\nalias = "Champion"', "rollout.alias is not right", "matching regex"),

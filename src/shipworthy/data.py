@@ -114,7 +114,12 @@ def _fit(array: Array, spec: TensorSpec, place: str) -> Array:
     if array.ndim != len(spec.shape) or any(
         n is not None and n != m for n, m in zip(spec.shape[1:], array.shape[1:], strict=True)
     ):
-        raise Refused(f"{place} has the wrong shape", found=f"{array.dtype} {list(array.shape)}", expected=str(spec))
+        raise Refused(
+            f"{place} has the wrong shape",
+            found=f"{array.dtype} {list(array.shape)}",
+            expected=str(spec),
+            next="write the rows as the training has them, or name another array: [data] inputs in shipworthy.toml",
+        )
     if array.shape[0] == 0:
         raise Refused(f"{place} has no rows", found=str(list(array.shape)), expected="at least one row")
     if spec.dtype == "str":

@@ -116,6 +116,9 @@ class GateSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     p99_ms: Annotated[Positive | None, about("at most this 99th percentile of the latency of one row")] = None
     throughput_rps: Annotated[Positive | None, about("at least this many rows a second, batched, in one process")] = None
     memory_mb: Annotated[Positive | None, about("at most this resident memory of a process that holds only the model")] = None
+    gpu_memory_mb: Annotated[
+        Positive | None, about("at most this memory of the GPU for a process that holds only the model; on cuda")
+    ] = None
     size_mb: Annotated[Positive | None, about("at most this size of the model's file")] = None
     compressed_mb: Annotated[Positive | None, about("at most this size of the model's file after gzip -6")] = None
     availability_percent: Annotated[
@@ -181,9 +184,27 @@ class OptimizeSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields
     fine_tune_steps: Annotated[
         int, Meta(ge=1, le=1_000_000), about("steps of fine_tune while and after weights are pruned")
     ] = 200
+    prune_initial_percent: Annotated[Percent, about("zeros among all numbers in the model when prune begins")] = 30.0
+    prune_final_percent: Annotated[
+        float, Meta(gt=0, lt=100), about("zeros among all numbers in the model that prune ends with")
+    ] = 70.0
+    prune_begin_percent: Annotated[Percent, about("share of fine_tune_steps before which prune sets nothing to zero")] = 0.0
+    prune_end_percent: Annotated[
+        Percent, about("share of fine_tune_steps after which all is zero that will be; the rest trains on")
+    ] = 50.0
+    structured_prune_percent: Annotated[
+        float, Meta(gt=0, lt=100), about("channels that structured_prune takes out of every layer")
+    ] = 50.0
     goal: Annotated[
         Literal["latency", "throughput", "memory", "size"], about("what the best variant is best in, among those that pass")
     ] = "latency"
+
+    def __post_init__(self) -> None:
+        """Refuse a schedule that runs backwards; msgspec makes it an error with its place in the file."""
+        for first, last in (("initial", "final"), ("begin", "end")):
+            low, high = (getattr(self, f"prune_{word}_percent") for word in (first, last))
+            if low > high:
+                raise ValueError(f"prune_{first}_percent {low:g} is more than prune_{last}_percent {high:g}")
 
 
 class MeasureSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -162,13 +162,14 @@ def optimize_model(job: Job, model: Model, evaluated: Dataset | None) -> Optimiz
         original = optimize.original(model)
         screen = Screen(model, original, job.target, gates, job.settings.measure, evaluated, named.prediction, job.metric)
         judge: optimize.Judge = (lambda _: optimize.Opinion()) if job.elsewhere else screen
-        passes = (*wanted.passes, *optimize.pruned(wanted.passes, job.target, tuning))
+        passes = (*wanted.passes, *optimize.pruned(wanted, job.target, tuning))
         return optimize.run(model, job.target, rows, passes, job.sink, judge, remember, wanted.budget_seconds)
 
     names = {"inputs": named.inputs}
     key = names | {
         "model": model.digest,
-        "passes": wanted.passes,
+        # What bounds the search, and what is chosen from it, shapes no variant.
+        "wanted": msgspec.to_builtins(replace(wanted, budget_seconds=1, goal="latency")),
         "tuning": tuning.options if tuning else {},
         "rows": rows.digest if rows else "",
         "evaluation": rows_key(job, evaluated),

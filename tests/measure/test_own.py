@@ -129,6 +129,21 @@ def test_one_that_goes_wrong_is_one_clear_error(tmp_path, body, says, found):
     assert "Traceback" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        ("def f(outputs, labels):\n    os._exit(7)\n", "exit code 7; its last words: none"),
+        ("def f(:\n", "SyntaxError: invalid syntax (score.py, line 3)"),
+        ("def f(outputs, labels):\n    return {'a': 1}\n", "dict"),
+    ],
+)
+def test_what_went_wrong_is_told_without_a_word_of_ours(tmp_path, body, found):
+    with pytest.raises(Refused) as caught:
+        called(tmp_path, body)
+    assert caught.value.found == found
+    assert caught.value.next == "call score.py:f by hand on your rows"
+
+
 def test_one_that_hangs_is_ended_with_all_that_it_started(tmp_path, monkeypatch):
     monkeypatch.setattr(own, "PATIENCE_SECONDS", 3.0)
     body = "import subprocess\ndef f(outputs, labels):\n"

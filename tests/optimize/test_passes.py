@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from shipworthy.optimize import reasons
 from shipworthy.optimize.graph import Graph
 from shipworthy.optimize.int8 import Int8Dynamic, Int8Static
 from shipworthy.optimize.nodes import whole_bytes
@@ -63,6 +64,15 @@ def test_what_is_quantized_is_not_quantized_again(name, digits, tmp_path):
         PASSES[first][0].apply(Path(digits.model.path), tmp_path / "r.onnx", digits.train.inputs)
         reason = one.requires(tmp_path / "r.onnx", target, digits.train.inputs)
         assert reason == "the model is quantized already"
+
+
+@pytest.mark.parametrize("operator", ["MatMulInteger", "ConvInteger", "DynamicQuantizeMatMul", "MatMulNBits"])
+def test_what_somebody_else_has_quantized_is_not_quantized_again(operator, onnx_model):
+    nodes = [helper.make_node(operator, ["x", "w"], ["h"]), helper.make_node("MatMul", ["h", "v"], ["y"])]
+    proto = onnx_model(nodes, [("x", "float32", [None, 4])], [("y", "float32", [None, 4])], {})
+    assert reasons.quantized(proto) == "the model is quantized already"
+    proto.graph.node[0].op_type = "MatMul"
+    assert reasons.quantized(proto) == ""
 
 
 @pytest.mark.parametrize("kind", ["BatchNormalization", "Dropout"])

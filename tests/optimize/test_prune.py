@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from onnx import helper, numpy_helper
 
 from shipworthy import check, optimize
@@ -21,6 +23,7 @@ from shipworthy.optimize.int8 import Int8Dynamic
 from shipworthy.optimize.nodes import outline
 from shipworthy.optimize.prune import Prune, Schedule, StructuredPrune
 from shipworthy.records import Target
+from shipworthy.settings import OptimizeSettings
 
 
 def weights(path):
@@ -114,17 +117,51 @@ def test_a_schedule_follows_its_formula():
 
 
 def test_pruned_chains_come_last_and_int8_follows_them(cnn, saved, tmp_path):
-    assert [one.name for one in optimize.pruned(("graph", "int8_static"), Target(), None)] == []
-    chains = {one.name: one.chain for one in optimize.pruned(("prune", "graph", "int8_static"), Target(), tuning("d"))}
+    assert [one.name for one in optimize.pruned(OptimizeSettings(passes=("graph", "int8_static")), Target(), None)] == []
+    wanted = OptimizeSettings(passes=("prune", "graph", "int8_static"))
+    chains = {one.name: one.chain for one in optimize.pruned(wanted, Target(), tuning("d"))}
     assert {name: [step.name for step in chain] for name, chain in chains.items()} == {
         "prune": ["prune", "graph"],
         "prune_int8": ["prune", "graph", "int8_static"],
     }
     assert chains["prune"][0].tuning == tuning("d")
     model = check.take_in(saved(cnn), "cnn", tmp_path / "models")
-    wanted = ("prune", "structured_prune", "graph")
-    made = optimize.run(model, Target(), None, (*wanted, *optimize.pruned(wanted, Target(), None)))
+    wanted = OptimizeSettings(passes=("prune", "structured_prune", "graph"))
+    made = optimize.run(model, Target(), None, (*wanted.passes, *optimize.pruned(wanted, Target(), None)))
     assert [one.name for one in made.variants][-1] == "prune"
     assert made.variants[-1].chain[0].options["method"] == "one shot"
     skipped = {one.name: one.reason for one in made.skips}
     assert "fine_tune under [optimize]" in skipped["structured_prune"]
+
+
+def test_settings_say_how_much_goes_and_when():
+    plain = OptimizeSettings(passes=("prune", "structured_prune"))
+    narrow, zeros = (one.chain[0] for one in optimize.pruned(plain, Target(), tuning("d")))
+    assert (zeros, narrow) == (Prune(tuning("d"), Schedule()), StructuredPrune(tuning("d"))), "both have the same defaults"
+    assert (zeros.schedule.initial, zeros.schedule.final, zeros.schedule.power, narrow.share) == (0.3, 0.7, 3.0, 0.5)
+    set_up = replace(
+        plain,
+        prune_initial_percent=10,
+        prune_final_percent=60,
+        prune_begin_percent=20,
+        prune_end_percent=80,
+        structured_prune_percent=25,
+    )
+    narrow, zeros = (one.chain[0] for one in optimize.pruned(set_up, Target(), tuning("d")))
+    assert zeros.schedule == Schedule(initial=0.1, final=0.6, begin=0.2, end=0.8)
+    assert narrow.share == 0.25
+
+
+def test_a_share_from_the_settings_is_what_is_in_the_file(cnn, saved, tmp_path):
+    """And a changed one meets no earlier result."""
+    model = check.take_in(saved(cnn), "cnn", tmp_path / "models")
+    kept = {}
+
+    def remember(key, make):
+        return kept.setdefault(json.dumps(key, sort_keys=True), make())
+
+    for percent in (40, 80):
+        wanted = OptimizeSettings(passes=("prune",), prune_final_percent=percent)
+        made = optimize.run(model, Target(), None, tuple(optimize.pruned(wanted, Target(), None)), remember=remember)
+        assert sparsity_percent(Path(made.variants[-1].path)) == pytest.approx(percent, abs=0.5)
+    assert len(kept) == 2

@@ -1,126 +1,24 @@
-"""GPUs in /metrics, with a driver that only pretends: its functions, fields and errors are those of nvidia-ml-py."""
+"""GPUs in /metrics, with a driver that only pretends."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from types import ModuleType
 from typing import Any
 
-import pynvml
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.requests import Request
 
+from shipworthy.backends.nvml import Gpu, read_all
 from shipworthy.serve import app, gpu, metrics
 from shipworthy.serve.catalog import Catalog
-from shipworthy.serve.gpu import Gpu, Gpus
+from shipworthy.serve.gpu import Gpus
 from shipworthy.serve.letters import Tally
 
 ONE = Gpu("GPU-1", 0.37, 2 << 30, 80 << 30, 71.5, 700.0, 34)
-
-
-def not_supported() -> pynvml.NVMLError:
-    return pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
-
-
-class Driver(ModuleType):
-    """Two GPUs, of which the second tells little. Calls that nvidia-ml-py would not take are errors."""
-
-    NVMLError = pynvml.NVMLError
-    NVML_TEMPERATURE_GPU = pynvml.NVML_TEMPERATURE_GPU
-
-    def __init__(self) -> None:
-        super().__init__("pynvml")
-        self.inits = 0
-        self.broken: Exception | None = None
-        for name, answer in {
-            "nvmlInit": self.init,
-            "nvmlDeviceGetCount": lambda: 2,
-            "nvmlDeviceGetHandleByIndex": self.handle,
-            "nvmlDeviceGetUUID": lambda handle: f"GPU-{handle}",
-            "nvmlDeviceGetUtilizationRates": self.tells(pynvml.c_nvmlUtilization_t(gpu=37, memory=5)),
-            "nvmlDeviceGetMemoryInfo": lambda _: pynvml.c_nvmlMemory_t(total=80 << 30, free=78 << 30, used=2 << 30),
-            "nvmlDeviceGetPowerUsage": self.tells(71_500),
-            "nvmlDeviceGetEnforcedPowerLimit": self.tells(700_000),
-            "nvmlDeviceGetTemperature": lambda _, sensor: {pynvml.NVML_TEMPERATURE_GPU: 34}[sensor],
-        }.items():
-            setattr(self, name, self.like(getattr(pynvml, name), answer))
-
-    def init(self) -> None:
-        self.inits += 1
-
-    def handle(self, index: int) -> int:
-        if self.broken:
-            raise self.broken
-        return index + 1
-
-    def tells(self, value: Any) -> Callable[[int], Any]:
-        def tell(handle: int) -> Any:
-            if handle != 1:
-                raise not_supported()
-            return value
-
-        return tell
-
-    def like(self, real: Callable[..., Any], answer: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
-            inspect.signature(real).bind(*arguments)
-            return answer(*arguments)
-
-        return call
-
-
-@pytest.fixture(autouse=True)
-def fresh() -> Iterator[None]:
-    gpu._driver.cache_clear()
-    yield
-    gpu._driver.cache_clear()
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    made = Driver()
-    monkeypatch.setitem(sys.modules, "pynvml", made)
-    return made
-
-
-def test_each_gpu_tells_what_it_can_in_our_units(driver: Driver) -> None:
-    assert gpu.read_all() == (ONE, Gpu("GPU-2", None, 2 << 30, 80 << 30, None, None, 34))
-    gpu.read_all()
-    assert driver.inits == 1
-
-
-@pytest.mark.parametrize("error", [not_supported(), OSError("gone")], ids=["the driver's", "another"])
-def test_gpus_that_are_lost_are_not_shown_and_come_back(
-    driver: Driver, error: Exception, caplog: pytest.LogCaptureFixture
-) -> None:
-    driver.broken = error
-    assert gpu.read_all() == ()
-    assert "the GPUs cannot be read" in caplog.text
-    driver.broken = None
-    assert len(gpu.read_all()) == 2
-
-
-def test_without_the_package_or_a_driver_there_are_none_and_nobody_looks_again(
-    driver: Driver, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", None)  # so an import of it fails
-    assert gpu.read_all() == ()
-    gpu._driver.cache_clear()
-    monkeypatch.setitem(sys.modules, "pynvml", driver)
-
-    def init() -> None:
-        driver.inits += 1
-        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
-
-    driver.nvmlInit = init
-    assert gpu.read_all() == gpu.read_all() == ()
-    assert driver.inits == 1
+LITTLE = Gpu("GPU-2", None, 2 << 30, 80 << 30, None, None, 34)
 
 
 def samples(gpus: tuple[Gpu, ...]) -> dict[tuple[str, str], float]:
@@ -130,8 +28,8 @@ def samples(gpus: tuple[Gpu, ...]) -> dict[tuple[str, str], float]:
     return {(one.name, one.labels["gpu_uuid"]): one.value for all_of in families for one in all_of.samples if "gpu" in one.name}
 
 
-def test_they_are_shown_by_uuid_under_our_names_and_tritons(driver: Driver) -> None:
-    found = samples(gpu.read_all())
+def test_they_are_shown_by_uuid_under_our_names_and_tritons() -> None:
+    found = samples((ONE, LITTLE))
     assert {name: number for (name, uuid), number in found.items() if uuid == "GPU-1"} == {
         "shipworthy_gpu_utilization_ratio": 0.37,
         "nv_gpu_utilization": 0.37,
@@ -153,6 +51,10 @@ def test_they_are_shown_by_uuid_under_our_names_and_tritons(driver: Driver) -> N
 def test_where_there_is_none_nothing_is_said_of_them() -> None:
     assert samples(()) == {}
     assert "gpu" not in metrics.exposition([], Tally({}, 1, 0, {}), "1")
+
+
+def test_what_the_driver_shows_is_what_is_read(nvidia: Any) -> None:
+    assert asyncio.run(Gpus().now()) == read_all() == (ONE, LITTLE)
 
 
 def test_the_driver_is_asked_once_a_second_and_apart_from_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:

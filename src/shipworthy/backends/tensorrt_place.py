@@ -1,15 +1,14 @@
-"""The GPU that TensorRT builds for, asked of the driver's own library: no package is needed for four questions."""
+"""The GPU that TensorRT builds for, as the driver tells of it."""
 
 from __future__ import annotations
 
 import ctypes
 from pathlib import Path
-from typing import Any
 
+from shipworthy.backends import cuda
 from shipworthy.backends.tensorrt_plan import Place
 from shipworthy.errors import Refused
 
-LIBRARY = "libcuda.so.1"
 DRIVER = Path("/sys/module/nvidia/version")
 NAME_BYTES = 256
 # CUdevice_attribute: CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR.
@@ -22,18 +21,17 @@ def place(tensorrt: str) -> Place:
     Raises:
         Refused: there is no driver, or no GPU.
     """
-    try:
-        library = ctypes.CDLL(LIBRARY)
-    except OSError as error:
-        raise _none(str(error)) from None
-    version, device, major, minor = (ctypes.c_int() for _ in range(4))
+    version, major, minor = (ctypes.c_int() for _ in range(3))
     name = ctypes.create_string_buffer(NAME_BYTES)
-    _ask(library, "cuInit", 0)
-    _ask(library, "cuDriverGetVersion", ctypes.byref(version))
-    _ask(library, "cuDeviceGet", ctypes.byref(device), 0)
-    _ask(library, "cuDeviceGetName", name, NAME_BYTES, device)
-    for number, attribute in zip((major, minor), CAPABILITY, strict=True):
-        _ask(library, "cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
+    try:
+        driver = cuda.driver()
+        driver.ask("cuDriverGetVersion", ctypes.byref(version))
+        device = driver.first()
+        driver.ask("cuDeviceGetName", name, NAME_BYTES, device)
+        for number, attribute in zip((major, minor), CAPABILITY, strict=True):
+            driver.ask("cuDeviceGetAttribute", ctypes.byref(number), attribute, device)
+    except cuda.NoGpu as error:
+        raise _none(str(error)) from None
     return Place(
         tensorrt=tensorrt,
         cuda=version.value,
@@ -41,12 +39,6 @@ def place(tensorrt: str) -> Place:
         gpu=name.value.decode(errors="replace"),
         capability=f"{major.value}.{minor.value}",
     )
-
-
-def _ask(library: Any, function: str, *arguments: Any) -> None:
-    code = getattr(library, function)(*arguments)
-    if code:
-        raise _none(f"{function} answers with error {code}")
 
 
 def _driver() -> str:

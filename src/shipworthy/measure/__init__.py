@@ -11,6 +11,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from shipworthy import machine
+from shipworthy.backends.nvml import PERIOD_SECONDS
 from shipworthy.backends.weights import sparsity_percent
 from shipworthy.data import Dataset, made_up
 from shipworthy.errors import Refused
@@ -79,6 +80,7 @@ def run(
             figures=(
                 *_cost(v, taken[v.name]),
                 *_speed(taken[v.name], taken[original.name], settings),
+                *_gpu(taken[v.name], settings),
                 *judged[v.name],
             ),
             metric=replace(metric, name=own.short(metric.name)),
@@ -150,6 +152,26 @@ def _speed(taken: Taken, original: Taken, settings: MeasureSettings) -> list[Fig
         figure("throughput_rps", "rows/s", taken.groups("throughput_rps"), batched),
         figure("latency_ratio", "x", ratios, "median latency over the original's in the same repeat"),
     ]
+
+
+def _gpu(taken: Taken, settings: MeasureSettings) -> list[Figure]:
+    """What the driver of the GPU tells; nothing where there is none, or none of all processes."""
+    figures = []
+    if len(taken.gpu_memory_mb) == settings.processes:
+        own = (
+            "memory that the GPU's driver tells of the process"
+            if all(taken.gpu_by_pid)
+            else "what the GPU's memory has grown by"
+        )
+        how = f"{own}, once it was loaded and warmed up, its context and the runtime's libraries in it"
+        figures.append(figure("gpu_memory_mb", "MB", [[one] for one in taken.gpu_memory_mb], how))
+    if busy := taken.groups("gpu_utilisation_percent"):
+        how = (
+            f"share of the last {PERIOD_SECONDS:g} s or less of each repeat in which the GPU computed, by its driver; "
+            f"batches of {settings.batch_rows} rows, one after the other"
+        )
+        figures.append(figure("gpu_utilisation_percent", "%", busy, how))
+    return figures
 
 
 __all__ = [

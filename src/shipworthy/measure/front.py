@@ -5,7 +5,7 @@ from __future__ import annotations
 from shipworthy.records import Evidence
 
 # Less is better in all of them.
-COSTS = ("latency_ratio", "memory_mb", "size_mb", "compressed_mb")
+COSTS = ("latency_ratio", "memory_mb", "gpu_memory_mb", "size_mb", "compressed_mb")
 # Another must cost so much less in one of them, and be as good in all: less is within the spread of a short look.
 SLACK = 0.1
 

@@ -16,14 +16,18 @@ LIMITS = {
     "p99_ms": ("ms", False),
     "throughput_rps": ("rows/s", True),
     "memory_mb": ("MB", False),
+    "gpu_memory_mb": ("MB", False),
     "size_mb": ("MB", False),
     "compressed_mb": ("MB", False),
     "availability_percent": ("%", True),
 }
 SERVED = {"availability_percent"}
+# Of a GPU: no limit where a target has none.
+ON_GPU = {"gpu_memory_mb"}
 # Of what a model answers, not of what it costs.
 ANSWERS = {"accuracy_percent", "accuracy_kept_percent", "agreement_percent"}
-# Never the user's to switch off: a variant that is slower than what it came from is no optimisation.
+# Never the user's to switch off: a variant that is slower than what it came from is no optimisation. Slower is one whose
+# whole interval lies above 1: less is the noise of the machine.
 NOT_SLOWER = Gate(figure="latency_ratio", limit=1.0, unit="x", at_least=False)
 GOALS = {"latency": "latency_ratio", "throughput": "throughput_rps", "memory": "memory_mb", "size": "size_mb"}
 ORIGINAL = "original"
@@ -34,12 +38,14 @@ def gates(settings: GateSettings, target: Target, metric: Metric | None = None, 
 
     Args:
         settings: the limits.
-        target: whose memory budget is a limit, too.
+        target: whose memory budget is a limit, too; limits on a GPU's memory are for targets with one.
         metric: what ``metric`` and ``metric_kept_percent`` are limits on; ``None``: the accuracy.
         served: those on the released server; they are never strict.
     """
     metric = metric or Metric()
     limits = {name: (getattr(settings, name), *of) for name, of in LIMITS.items() if (name in SERVED) == served}
+    if target.device != "cuda":
+        limits = {name: limit for name, limit in limits.items() if name not in ON_GPU}
     if target.memory_mb is not None and not served:
         limits["memory_mb"] = (min(target.memory_mb, settings.memory_mb or target.memory_mb), *LIMITS["memory_mb"])
     made = [(name, *limit) for name, limit in limits.items()]
@@ -70,19 +76,28 @@ def judge(put_up: tuple[Gate, ...], evidence: Evidence) -> Judged:
 
 
 def verdict(gate: Gate, figure: Figure | None) -> Verdict:
-    """Whether the median meets the limit, or the whole interval where the gate is strict, and by how much."""
+    """Whether the median meets the limit, or the whole interval where the gate is strict, and by how much.
+
+    ``NOT_SLOWER`` is met as long as any of the interval meets it.
+    """
     if figure is None:
-        mend = ": it needs evaluation rows with labels under [data]" if _needs_labels(gate) else ""
-        reason = f"{gate.figure} was not measured, and the limit is {gate}{mend}"
+        reason = f"{gate.figure} was not measured, and the limit is {gate}{_lacking(gate)}"
         return Verdict(gate=gate, figure=None, passed=False, reason=reason)
-    value, worst = figure.median, figure.low if gate.at_least else figure.high
-    passed = _meets(worst if gate.strict else value, gate)
-    return Verdict(gate=gate, figure=value, passed=passed, reason=_reason(gate, figure, passed=passed))
+    passed = _meets(_decisive(gate, figure), gate)
+    return Verdict(gate=gate, figure=figure.median, passed=passed, reason=_reason(gate, figure, passed=passed))
 
 
 def is_close(gate: Gate, figure: Figure) -> bool:
     """Whether the interval holds the limit: the figure of other rows, or of another day, may fall on its other side."""
     return gate.figure != NOT_SLOWER.figure and figure.low < gate.limit < figure.high
+
+
+def _decisive(gate: Gate, figure: Figure) -> float:
+    """The value that is held against the limit."""
+    if gate.figure == NOT_SLOWER.figure:
+        return figure.low
+    worst = figure.low if gate.at_least else figure.high
+    return worst if gate.strict else figure.median
 
 
 def _meets(value: float, gate: Gate) -> bool:
@@ -91,9 +106,10 @@ def _meets(value: float, gate: Gate) -> bool:
 
 def _reason(gate: Gate, figure: Figure, *, passed: bool) -> str:
     value, meets = figure.median, _meets(figure.median, gate)
-    if gate.figure == NOT_SLOWER.figure and not passed:
+    if gate.figure == NOT_SLOWER.figure and not (passed and meets):
+        word = "level with" if passed else "slower than"
         spread = f"{figure.low:.3f} to {figure.high:.3f}"
-        return f"slower than the original: {value:.3f} times its median latency ({spread}), taken in turn with it"
+        return f"{word} the original: {value:.3f} times its median latency ({spread}), taken in turn with it"
     limit = f"the limit of {'at least' if gate.at_least else 'at most'} {_with_unit(gate.limit, gate)}"
     reason = f"{gate.figure} is {_with_unit(value, gate)}, {'within' if meets else 'beyond'} {limit}"
     if not meets:
@@ -107,8 +123,13 @@ def _reason(gate: Gate, figure: Figure, *, passed: bool) -> str:
     return reason
 
 
-def _needs_labels(gate: Gate) -> bool:
-    return of_answers(gate) and gate.figure != "agreement_percent"
+def _lacking(gate: Gate) -> str:
+    """What a figure needs that was not taken."""
+    if gate.figure in ON_GPU:
+        return ": it needs the GPU's driver to tell it, and pip install 'shipworthy[gpu]'"
+    if of_answers(gate) and gate.figure != "agreement_percent":
+        return ": it needs evaluation rows with labels under [data]"
+    return ""
 
 
 def _with_unit(value: float, gate: Gate) -> str:

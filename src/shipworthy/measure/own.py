@@ -1,6 +1,6 @@
 """The user's own metric: a function in a file or a module, called in a process of its own, for so long and no longer.
 
-``python -m shipworthy.measure.own FOLDER FUNCTION``: outputs and labels lie in the folder, what came of them is written there.
+Outputs and labels lie in a folder, and what came of them is written there.
 The function takes the outputs (name to array) and the labels, and gives a number; more of it is better.
 """
 
@@ -29,6 +29,7 @@ from shipworthy.protocols import Array, Arrays
 from shipworthy.records import Metric
 from shipworthy.settings import Settings
 
+COMMAND = ("-c", "from shipworthy.measure.own import main; main()")
 OUTPUTS, LABELS, RESULT, LOG = "own-outputs.npz", "own-labels.npz", "own.json", "own.txt"
 PATIENCE_SECONDS = 300.0
 # Draws of the bootstrap: so many, while the time lasts; fewer than the least say nothing.
@@ -86,13 +87,13 @@ def score(name: str, outputs: Arrays, labels: Array, folder: Path) -> tuple[floa
     (folder / RESULT).unlink(missing_ok=True)
     shown = short(name)
     try:
-        code = child.run(("-m", "shipworthy.measure.own", str(folder), name), folder / LOG, PATIENCE_SECONDS)
+        code = child.run((*COMMAND, str(folder), name), folder / LOG, PATIENCE_SECONDS)
     except TimeoutError:
         raise Refused(f"the metric {shown} took longer than {PATIENCE_SECONDS:g} s", next="make it faster") from None
     try:
         result: dict[str, Any] = msgspec.json.decode((folder / RESULT).read_bytes())
     except FileNotFoundError:
-        raise Refused(f"the metric {shown} ended its process", found=child.fate(code, folder / LOG)) from None
+        result = {"what": "ended its process", "found": child.fate(code, folder / LOG)}
     if "what" in result:
         raise Refused(f"the metric {shown} {result['what']}", found=result["found"], next=f"call {shown} by hand on your rows")
     return result["value"], np.array(result["draws"], dtype=np.float64)
@@ -182,9 +183,5 @@ def _number(function: Any, outputs: Arrays, labels: Array) -> float:
 def _where(error: BaseException) -> str:
     """What it says, and the last line of the user's that it passed."""
     said = f"{type(error).__name__}: {str(error)[:TAIL]}"
-    passed = [one for one in traceback.extract_tb(error.__traceback__) if one.filename != __file__]
+    passed = [one for one in traceback.extract_tb(error.__traceback__) if not one.filename.startswith((__file__, "<frozen"))]
     return said + (f", at line {passed[-1].lineno} of {Path(passed[-1].filename).name}" if passed else "")
-
-
-if __name__ == "__main__":
-    main()

@@ -7,6 +7,7 @@ sleeps while a command runs: it must not take the CPU it measures.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 import time
 from pathlib import Path
@@ -16,6 +17,7 @@ import msgspec
 import numpy as np
 
 from shipworthy import records
+from shipworthy.backends import nvml
 from shipworthy.backends.runners import load
 from shipworthy.errors import ShipworthyError
 from shipworthy.measure.rows import read, write
@@ -34,21 +36,29 @@ class Probe:
         self._inputs: dict[str, Array] = {}
         self._rows: list[dict[str, Array]] = []
         self._batch: dict[str, Array] = {}
+        self._meter: nvml.Meter | None = None
 
     def load(self, model: str, target: dict[str, Any], rows: str, batch_rows: int) -> dict[str, float]:
-        """Load the model and the rows that it is timed with, and warm it up; the answer says what that took."""
+        """Load the model and the rows that it is timed with, and warm it up; the answer says what that took.
+
+        On a GPU that can be measured, that includes its memory (``gpu_memory_mb``), and whether the driver told it of this
+        process (``gpu_by_pid`` 1) or all of the GPU's has grown by it (0).
+        """
         self._inputs = inputs = read(Path(rows))
         count = len(next(iter(inputs.values())))
         self._rows = [{name: array[i : i + 1] for name, array in inputs.items()} for i in range(count)]
         self._batch = self._of(batch_rows)
         before = _memory("VmRSS")
+        on = records.load(records.Target, target)
+        self._meter = nvml.meter() if on.device == "cuda" else None
+        used = self._meter.memory_used_bytes if self._meter else None
         start = time.perf_counter()
-        self._runner = load(Path(model), records.load(records.Target, target))
+        self._runner = load(Path(model), on)
         load_ms = 1000 * (time.perf_counter() - start)
         for i in range(WARM_UP_CALLS):
             self._runner.run(self._rows[i % count])
         self._runner.run(self._batch)
-        return {"load_ms": load_ms, "before_mb": before}
+        return {"load_ms": load_ms, "before_mb": before, **self._gpu_memory(used)}
 
     def latency(self, seconds: float) -> dict[str, float]:
         """Calls of one row, one after the other: the median and the 99th percentile, in ms."""
@@ -77,17 +87,27 @@ class Probe:
         return {"p50_ms": float(p50), "p99_ms": float(p99), "calls": len(took)}
 
     def throughput(self, seconds: float) -> dict[str, float]:
-        """Calls of one batch, one after the other: rows a second."""
+        """Calls of one batch, one after the other: rows a second.
+
+        A GPU that tells how busy it was speaks of the time just past: there the calls go on for all of that.
+        """
         run, batch, calls = self._runner.run, self._batch, 0
+        seconds = max(seconds, nvml.PERIOD_SECONDS) if self._meter else seconds
         start = time.perf_counter()
         while (took := time.perf_counter() - start) < seconds or calls < 1:
             run(batch)
             calls += 1
-        return {"throughput_rps": calls * len(next(iter(batch.values()))) / took}
+        busy = self._meter.utilization if self._meter else None
+        told = {} if busy is None else {"gpu_utilisation_percent": 100 * busy}
+        return {"throughput_rps": calls * len(next(iter(batch.values()))) / took, **told}
 
     def memory(self) -> dict[str, float]:
         """The largest resident memory of this process so far, in MB."""
         return {"memory_mb": _memory("VmHWM")}
+
+    def _gpu_memory(self, before: int | None) -> dict[str, float]:
+        taken = self._meter.memory_taken(os.getpid(), before) if self._meter else None
+        return {"gpu_memory_mb": taken[0] / 1e6, "gpu_by_pid": taken[1]} if taken else {}
 
     def predict(self, data: str, result: str) -> dict[str, float]:
         """Answer the rows of ``data``, in batches, and write the outputs to ``result`` (.npz)."""

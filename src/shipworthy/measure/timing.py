@@ -22,16 +22,23 @@ from shipworthy.settings import MeasureSettings
 
 @dataclass
 class Taken:
-    """What was taken of one variant: one entry a process in each list; ``repeats`` has one list of figures a process."""
+    """What was taken of one variant: one entry a process in each list; ``repeats`` has one list of figures a process.
+
+    ``gpu_memory_mb`` is empty where no GPU was measured; ``gpu_by_pid`` says of each whether it is the process's own.
+    """
 
     load_ms: list[float] = field(default_factory=list)
     before_mb: list[float] = field(default_factory=list)
     memory_mb: list[float] = field(default_factory=list)
+    gpu_memory_mb: list[float] = field(default_factory=list)
+    gpu_by_pid: list[float] = field(default_factory=list)
     repeats: list[list[dict[str, float]]] = field(default_factory=list)
     outputs: dict[str, Array] = field(default_factory=dict)
 
     def groups(self, figure: str) -> list[list[float]]:
-        """One figure of every repeat, by process."""
+        """One figure of every repeat, by process; none of a figure that some repeats have not."""
+        if any(figure not in one for process in self.repeats for one in process):
+            return []
         return [[one[figure] for one in process] for process in self.repeats]
 
 
@@ -60,8 +67,8 @@ def take(variants: Sequence[Variant], folder: Path, target: Target, settings: Me
                     rows=str(folder / "timed.npz"),
                     batch_rows=settings.batch_rows,
                 )
-                taken[v.name].load_ms.append(loaded["load_ms"])
-                taken[v.name].before_mb.append(loaded["before_mb"])
+                for figure, value in loaded.items():
+                    getattr(taken[v.name], figure).append(value)
             _take_turns(benches, taken, process, settings, sink)
             for name, bench in benches.items():
                 taken[name].memory_mb.append(bench.ask("memory")["memory_mb"])

@@ -11,9 +11,10 @@ from shipworthy.optimize.graph import Graph
 from shipworthy.optimize.int8 import Int8Dynamic, Int8Static
 from shipworthy.optimize.int8_nncf import Int8Nncf
 from shipworthy.optimize.precision import Half
-from shipworthy.optimize.prune import Prune, StructuredPrune
+from shipworthy.optimize.prune import Prune, Schedule, StructuredPrune
 from shipworthy.protocols import Pass
 from shipworthy.records import Precision, Runtime, Target
+from shipworthy.settings import OptimizeSettings
 
 
 @dataclass(frozen=True)
@@ -67,18 +68,25 @@ def candidates(wanted: Sequence[str | Candidate], target: Target) -> Iterator[Ca
     yield from (one for one in wanted if isinstance(one, Candidate))
 
 
-def pruned(words: Sequence[str], target: Target, tuning: Tuning | None) -> Iterator[Candidate]:
-    """The chains that begin with a smaller model: of fewer channels, or of more zeros.
+def pruned(wanted: OptimizeSettings, target: Target, tuning: Tuning | None) -> Iterator[Candidate]:
+    """The chains that begin with a smaller model: of fewer channels, or of more zeros, as many as the settings say.
 
     They come after all others: training takes minutes. INT8 is next in the chain, since it gains on top of both.
     """
-    start: tuple[Pass, ...] = (Graph(),) if "graph" in words else ()
+    start: tuple[Pass, ...] = (Graph(),) if "graph" in wanted.passes else ()
+    channels = wanted.structured_prune_percent / 100
+    schedule = Schedule(
+        initial=wanted.prune_initial_percent / 100,
+        final=wanted.prune_final_percent / 100,
+        begin=wanted.prune_begin_percent / 100,
+        end=wanted.prune_end_percent / 100,
+    )
     steps: dict[str, Pass] = {
-        "structured_prune": StructuredPrune(tuning if isinstance(tuning, torch.Tuning) else None),
-        "prune": Prune(tuning),
+        "structured_prune": StructuredPrune(tuning if isinstance(tuning, torch.Tuning) else None, channels),
+        "prune": Prune(tuning, schedule),
     }
     for word, step in steps.items():
-        if word in words:
+        if word in wanted.passes:
             yield Candidate(word, (step, *start))
-            if "int8_static" in words:
+            if "int8_static" in wanted.passes:
                 yield Candidate(f"{word}_int8", (step, *start, Int8Static(target.int8)))

@@ -11,7 +11,11 @@ from shipworthy.backends.onnx_graph import nodes
 from shipworthy.optimize.nodes import opset
 from shipworthy.protocols import Arrays
 
-QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul", "QGemm"}
+QUANTIZED = {
+    *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
+    *("QLinearConv", "QLinearMatMul", "QGemm", "ConvInteger", "MatMulInteger"),
+    *("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "MatMulNBits"),  # onnxruntime's own
+}
 # A scale for each channel: operator set 13 is the first whose QuantizeLinear takes it.
 OPSET = 13
 RATIO_INPUTS = 2

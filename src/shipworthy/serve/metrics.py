@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+from shipworthy.backends.nvml import Gpu
 from shipworthy.serve.catalog import Live
-from shipworthy.serve.gpu import Gpu
 from shipworthy.serve.letters import Tally
 from shipworthy.serve.statistics import CANCELLED, EXPIRED, FAILED, LATE, OUTCOMES, PROTOCOLS, REFUSED, REJECTED, Statistics
 

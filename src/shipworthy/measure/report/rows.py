@@ -163,6 +163,8 @@ def _taken(name: str) -> Callable[[Entry], float | None]:
 
 _COLUMNS: tuple[tuple[Column, str, Callable[[Entry], float | None]], ...] = (
     (Column("memory", "MB", "right"), "memory_mb", _taken("memory_mb")),
+    (Column("GPU memory", "MB", "right"), "gpu_memory_mb", _taken("gpu_memory_mb")),
+    (Column("GPU", "%", "right"), "gpu_utilisation_percent", _taken("gpu_utilisation_percent")),
     (Column("P50", "ms", "right"), "p50_ms", _taken("p50_ms")),
     (Column("P99", "ms", "right"), "p99_ms", _taken("p99_ms")),
     (Column("rows/s", "", "right"), "throughput_rps", _taken("throughput_rps")),

@@ -21,6 +21,8 @@ LABELS = {
     "compressed_mb": "compressed size",
     "sparsity_percent": "zeros in the weights",
     "memory_mb": "memory",
+    "gpu_memory_mb": "GPU memory",
+    "gpu_utilisation_percent": "GPU utilisation",
     "load_ms": "load time",
     "p50_ms": "P50 latency",
     "p99_ms": "P99 latency",

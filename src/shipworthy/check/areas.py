@@ -9,7 +9,7 @@ from pathlib import Path
 from shipworthy.backends import tensorflow
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.check import format as format_area
-from shipworthy.check import numbers, signature
+from shipworthy.check import memory, numbers, signature
 from shipworthy.check.intake import read_proto
 from shipworthy.check.law import Law
 from shipworthy.check.subject import Origin, Subject
@@ -23,8 +23,9 @@ OF_FILES: dict[str, Callable[[Origin], Iterator[Finding]]] = {"format": format_a
 OF_MODELS: dict[str, Callable[[Subject], Iterator[Finding | MemoryPoint]]] = {
     "signature": signature.look,
     "numbers": numbers.look,
+    "memory": memory.look,
 }
-LAWS: tuple[Law, ...] = (*format_area.LAWS, *signature.LAWS, *numbers.LAWS)
+LAWS: tuple[Law, ...] = (*format_area.LAWS, *signature.LAWS, *numbers.LAWS, *memory.LAWS)
 
 
 def inspect(origin: Origin, areas: Sequence[str] = tuple(OF_FILES), sink: Sink | None = None) -> Report:

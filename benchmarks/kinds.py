@@ -1,4 +1,4 @@
-"""Made models, one of each kind of network that people serve, with random weights: what memory they take does not depend on them."""
+"""Made models, one of each kind of network that people serve, with random weights: their memory does not depend on them."""
 
 from __future__ import annotations
 

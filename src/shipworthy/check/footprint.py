@@ -33,8 +33,8 @@ Use = Literal["filter", "packed", "tree", "other"]
 class Constant:
     """A constant: its bytes in the file, in memory (halves are widened), and what the runtime does with it.
 
-    A ``filter`` of a convolution is reordered, an operand of a matrix product or of a recurrent layer ``packed``, the attributes of
-    a ``tree`` turned into nodes; ``place`` is its name.
+    A ``filter`` of a convolution is reordered, an operand of a matrix product or of a recurrent layer ``packed``, the
+    attributes of a ``tree`` turned into nodes; ``place`` is its name.
     """
 
     place: str

@@ -7,6 +7,7 @@ after it; dimensions are the same where both have one number or one name.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -33,9 +34,9 @@ def fused(graph: Graph, constants: Iterable[str], *, named: bool) -> Graph:
     """
     known = set(constants)
     steps = _folded(graph.steps, known)
-    steps = _quantized(steps, set(graph.given))
     steps = _curved(steps, set(graph.given), known)
     steps = _merged(steps, graph, known)
+    steps = _quantized(steps, set(graph.given))
     made = {name for step in steps for name in step.outputs}
     sizes = {name: size for name, size in graph.sizes.items() if name in made}
     return Graph(steps, sizes, graph.given, _views(steps, sizes, graph, named=named))
@@ -62,13 +63,22 @@ def _quantized(steps: tuple[Step, ...], given: set[str]) -> tuple[Step, ...]:
         if number in gone or (step.kind == DEQUANTIZE and step.outputs[0] in whole):
             continue
         inputs = tuple(whole.get(name, name) for name in step.inputs)
-        after = readers.get(step.outputs[0], []) if len(step.outputs) == 1 else []
-        if len(after) == 1 and steps[after[0]].kind == QUANTIZE and step.outputs[0] not in given and inputs != step.inputs:
-            gone.add(after[0])
-            left.append(replace(step, inputs=inputs, outputs=steps[after[0]].outputs))
-        else:
-            left.append(replace(step, inputs=inputs))
+        chain = _to_integers(steps, number, readers, given) if inputs != step.inputs else []
+        gone.update(chain)
+        left.append(replace(step, inputs=inputs, outputs=steps[chain[-1]].outputs if chain else step.outputs))
     return tuple(left)
+
+
+def _to_integers(steps: tuple[Step, ...], number: int, readers: Mapping[str, list[int]], given: set[str]) -> list[int]:
+    """The steps from a node to the QuantizeLinear of its output, with the activation between them; none where there is none."""
+    chain: list[int] = []
+    while len(after := readers.get(result := steps[(chain or [number])[-1]].outputs[0], [])) == 1 and result not in given:
+        chain.append(after[0])
+        if steps[after[0]].kind == QUANTIZE:
+            return chain
+        if steps[after[0]].kind not in ACTIVATIONS:
+            break
+    return []
 
 
 def _curved(steps: tuple[Step, ...], given: set[str], known: set[str]) -> tuple[Step, ...]:
@@ -123,21 +133,52 @@ def _merged(steps: tuple[Step, ...], graph: Graph, known: set[str]) -> tuple[Ste
 
 
 def _views(steps: tuple[Step, ...], sizes: Mapping[str, Size], graph: Graph, *, named: bool) -> dict[str, str]:
-    """From each output that has no bytes of its own to the input that it shares them with."""
-    last = {name: number for number, step in enumerate(steps) for name in step.inputs}
-    given, views = set(graph.given), dict[str, str]()
-    for number, step in enumerate(steps):
-        if not step.inputs or not step.outputs or (step.outputs[0] in given and step.kind != "Identity"):
-            continue
-        result = step.outputs[0]
-        summed = step.inputs[-1:] if step.kind == "Conv" else ()
-        over = step.inputs[:1] if step.kind in VIEWS else (step.inputs if step.kind in IN_PLACE else summed) if named else ()
-        for name in over:
-            free = step.kind in VIEWS or (last[name] == number and sizes.get(name) == sizes.get(result))
-            if name in sizes and name not in given and free:
-                views[result] = name
-                break
+    """From each output that has no bytes of its own to the tensor whose bytes it takes over: see the module's sources.
+
+    A buffer that is idle is kept for the next tensor of its shape, and goes only after the last of them.
+    """
+    reads = Counter(name for step in steps for name in dict.fromkeys(step.inputs))
+    given, views, left = set(graph.given), dict[str, str](), dict[str, int]()
+    idle: dict[Size, list[str]] = {}
+    for step in steps:
+        for result in step.outputs:
+            root = _taken_over(step, result, sizes, (views, left, idle), given, named=named)
+            if root:
+                views[result] = root
+            left[root or result] = left.get(root or result, 0) + reads[result]
+        for name in dict.fromkeys(step.inputs):
+            root = views.get(name, name)
+            if root in left and root not in given:
+                left[root] -= 1
+                if not left[root]:
+                    idle.setdefault(sizes.get(root, Size()), []).append(root)
     return views
+
+
+def _taken_over(
+    step: Step,
+    result: str,
+    sizes: Mapping[str, Size],
+    state: tuple[dict[str, str], dict[str, int], dict[Size, list[str]]],
+    given: set[str],
+    *,
+    named: bool,
+) -> str:
+    """Whose buffer an output takes; empty: it has one of its own."""
+    views, left, idle = state
+    size = sizes.get(result)
+    if size is None or (result in given and step.kind != "Identity"):
+        return ""
+    if step.kind in VIEWS and step.inputs and result == step.outputs[0]:
+        root = views.get(step.inputs[0], step.inputs[0])
+        return root if root in sizes and root not in given else ""
+    if not named:
+        return ""
+    over = step.inputs if step.kind in IN_PLACE else step.inputs[-1:] if step.kind == "Conv" else ()
+    for root in (views.get(name, name) for name in over):
+        if sizes.get(root) == size and left.get(root) == 1 and root not in given:
+            return root
+    return idle[size].pop() if idle.get(size) else ""
 
 
 def _readers(steps: tuple[Step, ...]) -> dict[str, list[int]]:

@@ -18,17 +18,15 @@ ALIGNED_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Bytes of a tensor: ``first`` of them for a call of one row, ``more`` for every further row."""
+    """Bytes of a tensor: ``first`` for a call of one row, ``more`` for every further row; ``form`` is its shape for one row."""
 
     first: float = 0.0
     more: float = 0.0
+    form: tuple[int, ...] = ()
 
     def at(self, rows: int) -> int:
         """Bytes for a call of so many rows."""
         return max(0, round(self.first + self.more * (rows - 1)))
-
-    def __add__(self, other: Size) -> Size:
-        return Size(self.first + other.first, self.more + other.more)
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,9 @@ def _points(model: Foreseen, budget: float | None, *, free: bool) -> Iterator[Me
 def _fits(model: Foreseen, points: Sequence[MemoryPoint], budget: float | None, *, free: bool) -> Iterator[Finding]:
     """The law of the budget; ``points`` are those that fit, and the one of a single row."""
     first, last = points[0], points[-1]
-    limit, whose = (budget, "the target's budget") if budget is not None else (machine.describe().memory_mb, "this machine's memory")
+    limit, whose = (
+        (budget, "the target's budget") if budget is not None else (machine.describe().memory_mb, "this machine's memory")
+    )
     needs = f"a process with the model needs {_whole(first):,.0f} MB for calls of one row"
     if _whole(first) > limit:
         parts = f"{first.weights_mb:,.0f} MB are weights, {first.activations_mb:,.0f} MB activations"

@@ -29,14 +29,14 @@ KEPT_NUMBERS = 1024
 # std::string, of which short texts are a part.
 TEXT_BYTES = 32
 HALVES = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
-BITS = {TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.FLOAT4E2M1: 4}
+BITS: dict[int, int] = {TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.FLOAT4E2M1: 4}
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 Sizes = Mapping[str, Size]
 
 
 @dataclass(frozen=True)
 class Sized:
-    """A model with the sizes of its tensors; ``assumed`` says in words what was taken for granted, ``unknown`` are without size."""
+    """A model with the sizes of its tensors; ``assumed`` are words on what was taken for granted, ``unknown`` have no size."""
 
     graph: Graph
     assumed: tuple[str, ...]
@@ -70,7 +70,7 @@ def filled(signature: Signature, data: Dataset | None) -> tuple[Signature, tuple
 
 
 def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without its large constants, whose types and shapes stand in ``value_info`` instead; nothing of them is read."""
+    """The model without its large constants, whose types and shapes stand in ``value_info``; nothing of them is read."""
     bones = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
     _strip(proto.graph, bones.graph)
     return bones
@@ -136,7 +136,7 @@ def _inferred(bones: onnx.ModelProto, given: Signature, rows: int) -> onnx.Model
 def _graph(one: onnx.GraphProto, two: onnx.GraphProto, outer: Sizes) -> tuple[Graph, list[str]]:
     """The steps and sizes of a graph that was inferred for one row and for two; the outputs of nodes without a size."""
     first, second = _known(one), _known(two)
-    known = {name: Size(size, second.get(name, size) - size) for name, size in first.items()}
+    known = {name: Size(size, second.get(name, (size, form))[0] - size, form) for name, (size, form) in first.items()}
     made = [name for node in one.node for name in node.output if name]
     sizes = {name: known[name] for name in made if name in known}
     unknown = [name for name in made if name not in known and not _is_no_tensor(one, name)]
@@ -155,13 +155,14 @@ def _graph(one: onnx.GraphProto, two: onnx.GraphProto, outer: Sizes) -> tuple[Gr
     return Graph(tuple(steps), sizes, tuple(value.name for value in one.output)), unknown
 
 
-def _known(graph: onnx.GraphProto) -> dict[str, float]:
+def _known(graph: onnx.GraphProto) -> dict[str, tuple[float, tuple[int, ...]]]:
+    """Bytes and shape of every tensor whose shape is known."""
     found = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         kind = value.type.tensor_type
         dims = [d.dim_value for d in kind.shape.dim if d.HasField("dim_value")]
         if kind.HasField("shape") and kind.elem_type and len(dims) == len(kind.shape.dim):
-            found[value.name] = _computed(kind.elem_type, dims)
+            found[value.name] = (_computed(kind.elem_type, dims), tuple(dims))
     return found
 
 
@@ -203,7 +204,7 @@ def _run(proto: onnx.ModelProto, given: Signature, data: Dataset | None, wanted:
             one, two = (runner.run(_rows(given, data, rows)) for rows in (1, 2))
         except (Refused, Failed):
             return {}
-    return {name: Size(first := _held(one[name]), _held(two[name]) - first) for name in wanted if name in one}
+    return {name: Size(first := _held(one[name]), _held(two[name]) - first, one[name].shape) for name in wanted if name in one}
 
 
 def _rows(given: Signature, data: Dataset | None, rows: int) -> dict[str, Array]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def take_in(path: Path, name: str, folder: Path, *, trust: bool = False, recipe:
         onnx_file = draft / "model.onnx"
         if path.suffix == ".onnx":
             framework, packages = "onnx", {"onnx": onnx.__version__}
-            onnx_file.write_bytes(path.read_bytes())
+            shutil.copyfile(path, onnx_file)
         elif path.suffix in sklearn.SUFFIXES:
             _ask_trust(path, trust=trust)
             framework, packages = "scikit-learn", sklearn.convert(path, onnx_file, OPSET, IR_VERSION)
@@ -60,7 +61,7 @@ def take_in(path: Path, name: str, folder: Path, *, trust: bool = False, recipe:
                 + "; or the folder of a SavedModel",
                 next="export the model to ONNX and give that file",
             )
-        proto = read_proto(onnx_file, path)
+        opset, ir_version = _versions(onnx_file, path)
         signature = _signature(onnx_file, path)
         final = folder / f"{file_digest(onnx_file)}.onnx"
         publish(onnx_file, final)
@@ -69,8 +70,8 @@ def take_in(path: Path, name: str, folder: Path, *, trust: bool = False, recipe:
         path=str(final),
         digest=final.stem,
         signature=signature,
-        opset=next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0),
-        ir_version=proto.ir_version,
+        opset=opset,
+        ir_version=ir_version,
         source=Source(path=str(path), digest=digest, framework=framework, packages=packages),
     )
 
@@ -138,6 +139,12 @@ def read_proto(path: Path, origin: Path | None = None) -> onnx.ModelProto:
             next='join them: python -c \'import onnx; onnx.save(onnx.load("MODEL.onnx"), "whole.onnx")\'',
         )
     return proto
+
+
+def _versions(onnx_file: Path, origin: Path) -> tuple[int, int]:
+    """Opset and IR version; the message is gone before the runtime loads the file, too."""
+    proto = read_proto(onnx_file, origin)
+    return next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0), proto.ir_version
 
 
 def _signature(onnx_file: Path, origin: Path) -> Signature:

@@ -97,7 +97,7 @@ def life(graph: Graph, rows: int) -> Life:
         if (now := sum(living.values())) > peak:
             peak, at, alive = now, event.name, dict(living)
     ordered = tuple(sorted(alive.items(), key=lambda one: -one[1]))
-    outputs = sum(event.size for event in events if event.kind == "output")
+    outputs = sum(event.size for event in events if event.kind == "output" and event.begins)
     return Life(peak, at, ordered, packed([event for event in events if event.kind == "tensor"]), outputs, events)
 
 

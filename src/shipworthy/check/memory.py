@@ -149,14 +149,16 @@ def _weights(every: Sequence[Constant], point: MemoryPoint) -> Finding:
 
 def _peak(graph: Graph, sized: shapes.Sized) -> Iterator[Finding]:
     one, many = life(graph, 1), life(graph, USUAL_ROWS)
-    made = next((step.place for step in graph.steps if one.at in step.outputs or one.at == step.place), "model")
+    absurd = _is_absurd(one)
+    blamed = one.alive[0][0] if absurd else one.at
+    made = next((step.place for step in graph.steps if blamed in step.outputs or blamed == step.place), "model")
     listed = ", ".join(f"{name} {_mb(size)} MB" for name, size in one.alive[:LARGEST_SHOWN])
     text = f"{_mb(one.peak)} MB live at one time for one row, {_mb(many.peak)} MB for {USUAL_ROWS}: {listed or 'nothing'}"
     taken = "; ".join(sized.assumed)
     if sized.unknown:
         taken = "; ".join(filter(None, [taken, f"{len(sized.unknown)} tensors have no size and count as nothing"]))
     text += f" ({taken})" if taken else ""
-    if _is_absurd(one):
+    if absurd:
         yield PEAK.found(made, f"{one.alive[0][0]} is {_mb(one.alive[0][1])} MB for one row; {text}", severity="warning")
     else:
         yield PEAK.note(made, text)

@@ -46,9 +46,8 @@ def main() -> int:
     else:
         print(said)
         print(", ".join(f"{key} {value}" for key, value in machine().items()))
-        print(
-            f"check of {size:.1f} MB: {took:.1f} s (at most {SECONDS:.0f}), {peak:.0f} MB (at most {MEMORY_MB:.0f}) at the peak:"
-        )
+        limits = f"at most {SECONDS:.0f} s and {MEMORY_MB:.0f} MB"
+        print(f"check of {size:.1f} MB: {took:.1f} s, {peak:.0f} MB at the peak ({limits}):")
         print("\n".join(f"  {value:6.0f} MB  {name}" for name, value in parts.items()))
     return int(took > SECONDS or peak > MEMORY_MB)
 

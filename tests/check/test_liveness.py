@@ -51,7 +51,7 @@ def test_of_the_branches_of_a_node_the_larger_counts():
 def test_the_block_leaves_a_hole_where_the_next_tensor_does_not_fit():
     """ResNet-50's first block on onnxruntime 1.32: 333,971,456 bytes were asked of the arena for 32 images."""
     large, small = 102_760_448, 25_690_112
-    order = "+stem +pool -stem +a +b -a +past -pool +sum -b -past +c -sum -c".split()
+    order = ["+stem", "+pool", "-stem", "+a", "+b", "-a", "+past", "-pool", "+sum", "-b", "-past", "+c", "-sum", "-c"]
     sizes = dict.fromkeys(("stem", "past", "sum"), large) | dict.fromkeys(("pool", "a", "b", "c"), small)
     assert packed([Event(one[1:], sizes[one[1:]], begins=one[0] == "+") for one in order]) == 333_971_456
 
@@ -137,9 +137,9 @@ def test_no_two_chunks_of_an_arena_overlap(steps):
             held.append((arena.take(size), size))
         else:
             arena.give_back(held.pop(size % len(held))[0])
-        for number, (one, size) in enumerate(held):
-            assert one.size >= size
-            assert one.offset + size <= arena.touched[one.region]
+        for number, (one, asked) in enumerate(held):
+            assert one.size >= asked
+            assert one.offset + asked <= arena.touched[one.region]
             for other, _ in held[:number]:
                 apart = (
                     one.region != other.region

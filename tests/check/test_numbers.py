@@ -10,6 +10,10 @@ from shipworthy import check
 from shipworthy.check import numbers
 
 
+def of_numbers(report):
+    return [one for one in report.findings if one.law.startswith("numbers.")]
+
+
 def rows(count=1000):
     return np.random.default_rng(1).normal(size=(count, 2)).astype(np.float32)
 
@@ -47,11 +51,11 @@ def test_parity_holds_for_a_converted_model(digits):
     report = check.run(digits.model, digits.evaluation, framework)
     assert report.model == digits.model.digest
     assert "numbers" in report.laws
-    assert [(one.law, one.severity, one.place) for one in report.findings] == [
+    assert [(one.law, one.severity, one.place) for one in of_numbers(report)] == [
         ("numbers.parity", "note", "output label"),
         ("numbers.parity", "note", "output probabilities"),
     ]
-    assert "400 of 400 rows" in report.findings[0].evidence
+    assert "400 of 400 rows" in of_numbers(report)[0].evidence
 
 
 def test_parity_finds_another_model(digits):
@@ -68,7 +72,7 @@ def test_parity_finds_another_model(digits):
 
 def test_parity_without_rows_warns_and_without_a_framework_says_so(digits):
     framework = check.reference(digits.model, trust=True)
-    warned = check.run(digits.model, None, framework).findings
+    warned = of_numbers(check.run(digits.model, None, framework))
     assert [(one.law, one.severity, one.place) for one in warned] == [("numbers.parity", "warning", "[data] evaluation")]
-    noted = check.run(digits.model, digits.evaluation, None).findings
+    noted = of_numbers(check.run(digits.model, digits.evaluation, None))
     assert [(one.law, one.severity, one.place) for one in noted] == [("numbers.parity", "note", "model")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -57,7 +58,7 @@ def test_all_parts_lie_within_the_frame(width, budget):
 def test_the_parts_stand_on_one_another_up_to_the_whole():
     picture = ET.fromstring(memory.memory_rows(shipment()))  # noqa: S314 - it is our own
     parts = [one.get("points").split() for one in picture.iter(f"{SVG}polygon")]
-    for below, above in zip(parts[:-1], parts[1:], strict=True):
+    for below, above in pairwise(parts):
         assert below[: len(below) // 2] == above[: len(above) // 2 - 1 : -1]
     line = next(picture.iter(f"{SVG}polyline")).get("points").split()
     assert parts[-1][: len(line)] == line

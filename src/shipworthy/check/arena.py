@@ -1,9 +1,9 @@
 """What of onnxruntime's arena becomes resident while calls go through it. Pure.
 
 The arena (``BFCArena``, core/framework/bfc_arena.cc) takes regions from the system and gives chunks of them. A region is
-twice as large as the one before, and doubled until what is asked for fits (``kNextPowerOfTwo``, the default); the smallest
-free chunk that is large enough is taken, and split where the rest is worth it. Nothing goes back to the system. What was never given
-out is not resident, however large the region.
+twice as large as the one before, and doubled until what is asked for fits (``kNextPowerOfTwo``, the default). The smallest
+free chunk that is large enough is taken, and split where the rest is worth it. Nothing goes back to the system. What was
+never given out is not resident, however large the region.
 """
 
 from __future__ import annotations

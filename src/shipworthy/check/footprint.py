@@ -20,6 +20,9 @@ NODE_MB = 0.0033
 # The C library maps blocks from this size on, and gives them back; each that is given back raises the limit to its own size,
 # up to the second (M_MMAP_THRESHOLD in mallopt(3)). What is smaller stays with the process.
 MAPPED_BYTES, MAPPED_ALWAYS_BYTES = 128 * 2**10, 32 * 2**20
+# How much of that is left when all is packed: from a tenth to all of it, as the order and the place of the blocks are, which
+# differ from process to process; mostly this.
+PACKED_KEPT = 0.75
 # Filters are copied to be reordered (NCHWc), and the copies to be tensors again: so many times stays with the process.
 FILTERS_KEPT = 1.7
 # Attributes of trees are turned into nodes: what these take, and what else stays with the process, by bytes of attribute.
@@ -61,7 +64,7 @@ def predict(constants: Sequence[Constant], graph: Graph, nodes: int, rows: Seque
             rows=count,
             weights_mb=weights / MB,
             activations_mb=life(graph, count).peak / MB,
-            total_mb=(loaded + max(loading, kept + running(constants, graph, count))) / MB,
+            total_mb=(loaded + max(loading, kept + running(graph, count))) / MB,
         )
         for count in rows
     )
@@ -78,21 +81,17 @@ def left_over(constants: Iterable[Constant]) -> float:
         elif one.use == "packed" and one.held > mapped:
             mapped = min(one.held, MAPPED_ALWAYS_BYTES)
         elif one.use == "packed":
-            kept += one.held
+            kept += PACKED_KEPT * one.held
     return kept
 
 
-def running(constants: Iterable[Constant], graph: Graph, rows: int) -> int:
+def running(graph: Graph, rows: int) -> int:
     """Bytes that become resident by calls of one row, and then of ``rows``, beside what loading took.
 
     The first call of a shape takes tensor after tensor from the arena; every later one takes one block for all of them but
-    the outputs. Outputs are copied to the caller.
+    the outputs. Outputs are copied to the caller. Constants are not in the arena's regions (``Reserve``).
     """
     arena = Arena()
-    for one in constants:
-        if one.use == "packed":
-            arena.take(round(one.held))
-    before = arena.resident
     for count in dict.fromkeys((1, rows)):
         alive = life(graph, count)
         held: dict[str, Chunk | None] = {}
@@ -108,4 +107,4 @@ def running(constants: Iterable[Constant], graph: Graph, rows: int) -> int:
             else:
                 arena.give_back(held.pop(event.name))
         arena.give_back(block)
-    return arena.resident - before + alive.outputs
+    return arena.resident + alive.outputs

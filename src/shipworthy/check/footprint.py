@@ -20,9 +20,9 @@ NODE_MB = 0.0033
 # The C library maps blocks from this size on, and gives them back; each that is given back raises the limit to its own size,
 # up to the second (M_MMAP_THRESHOLD in mallopt(3)). What is smaller stays with the process.
 MAPPED_BYTES, MAPPED_ALWAYS_BYTES = 128 * 2**10, 32 * 2**20
-# How much of that is left when all is packed: from a tenth to all of it, as the order and the place of the blocks are, which
-# differ from process to process; mostly this.
-PACKED_KEPT = 0.75
+# How much of that is left when all is packed: from a tenth to all of it, as it happens to lie in the heap, which differs from
+# process to process; this is the middle.
+PACKED_KEPT = 0.5
 # Filters are copied to be reordered (NCHWc), and the copies to be tensors again: so many times stays with the process.
 FILTERS_KEPT = 1.7
 # Attributes of trees are turned into nodes: what these take, and what else stays with the process, by bytes of attribute.

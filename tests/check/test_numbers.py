@@ -10,6 +10,10 @@ from shipworthy import check
 from shipworthy.check import numbers
 
 
+def of_numbers(report):
+    return [one for one in report.findings if one.law.startswith("numbers.")]
+
+
 def rows(count=1000):
     return np.random.default_rng(1).normal(size=(count, 2)).astype(np.float32)
 
@@ -40,10 +44,6 @@ def test_parity_compares_one_output(answer, expected, severity, says):
     assert (finding.law, finding.severity, finding.place) == ("numbers.parity", severity, "output y")
     assert says in finding.evidence
     assert bool(finding.mend) == (severity == "error")
-
-
-def of_numbers(report):
-    return [one for one in report.findings if one.law.startswith("numbers.")]
 
 
 def test_parity_holds_for_a_converted_model(digits):

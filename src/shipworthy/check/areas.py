@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shipworthy.backends import source
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
-from shipworthy.check import environment, graph, interface, numbers, security, signature
+from shipworthy.check import environment, graph, interface, memory, numbers, security, signature
 from shipworthy.check import format as format_area
 from shipworthy.check.graph import kernels
 from shipworthy.check.intake import read_proto
@@ -31,6 +31,7 @@ OF_MODELS: dict[str, Callable[[Subject], Iterator[Finding | MemoryPoint]]] = {
     "signature": signature.look,
     "graph": graph.look,
     "numbers": numbers.look,
+    "memory": memory.look,
 }
 LAWS: tuple[Law, ...] = (
     *format_area.LAWS,
@@ -40,6 +41,7 @@ LAWS: tuple[Law, ...] = (
     *signature.LAWS,
     *graph.LAWS,
     *numbers.LAWS,
+    *memory.LAWS,
 )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 
+from shipworthy import machine
 from shipworthy.backends import boosters, external, sklearn, source, tensorflow, tensorflow_file, torch
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.errors import Refused
@@ -40,7 +42,7 @@ def take_in(path: Path, name: str, folder: Path, *, trust: bool = False, recipe:
     with machine_errors(folder), draft_folder(folder) as draft:
         onnx_file = draft / "model.onnx"
         framework, packages = _convert(path, onnx_file, trust=trust, recipe=recipe)
-        proto = read_proto(onnx_file, path)
+        opset, ir_version = _versions(onnx_file, path)
         signature = _signature(onnx_file, path)
         final = folder / f"{file_digest(onnx_file)}.onnx"
         publish(onnx_file, final)
@@ -49,8 +51,8 @@ def take_in(path: Path, name: str, folder: Path, *, trust: bool = False, recipe:
         path=str(final),
         digest=final.stem,
         signature=signature,
-        opset=next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0),
-        ir_version=proto.ir_version,
+        opset=opset,
+        ir_version=ir_version,
         source=Source(path=str(path), digest=digest, framework=framework, packages=packages),
     )
 
@@ -122,7 +124,7 @@ def _convert(path: Path, result: Path, *, trust: bool, recipe: torch.Recipe) -> 
             external.join(proto, path)
             result.write_bytes(proto.SerializeToString(deterministic=True))
         else:
-            result.write_bytes(path.read_bytes())
+            shutil.copyfile(path, result)
         return "onnx", {"onnx": onnx.__version__}
     if path.suffix in sklearn.SUFFIXES:
         return "scikit-learn", sklearn.convert(path, result, OPSET, IR_VERSION, trust=trust)
@@ -144,6 +146,12 @@ def _convert(path: Path, result: Path, *, trust: bool, recipe: torch.Recipe) -> 
     )
 
 
+def _versions(onnx_file: Path, origin: Path) -> tuple[int, int]:
+    """Opset and IR version; the message is gone before the runtime loads the file, too."""
+    proto = read_proto(onnx_file, origin)
+    return next((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), 0), proto.ir_version
+
+
 def _signature(onnx_file: Path, origin: Path) -> Signature:
     """What the runtime says the model takes and gives; messages name ``origin``, not the draft."""
     try:
@@ -157,6 +165,7 @@ def _signature(onnx_file: Path, origin: Path) -> Signature:
         ) from None
     signature = runner.signature
     runner.close()
+    machine.trim()  # whoever took the model in lives on, and laws and passes need that memory in their own processes
     return signature
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from shipworthy import machine
 from shipworthy.backends.runners import load
 from shipworthy.data import made_up
 from shipworthy.errors import ShipworthyError
@@ -122,7 +123,7 @@ class Loader:
         """What this process takes, free memory given back; 0 where nobody needs to know."""
         if not self._settings.memory_mb:
             return 0
-        memory.trim()
+        machine.trim()
         return memory.own_bytes()
 
     def _live(self, loaded: Loaded) -> Live:

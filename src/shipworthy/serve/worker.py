@@ -20,8 +20,9 @@ import uvloop
 from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
+from shipworthy import machine
 from shipworthy.errors import ShipworthyError
-from shipworthy.serve import app, http2, letters, memory, security
+from shipworthy.serve import app, http2, letters, security
 from shipworthy.serve.catalog import Catalog
 from shipworthy.serve.fast import FastProtocol, Gate
 from shipworthy.serve.fleet import Fleet
@@ -214,8 +215,8 @@ class Worker:
         if isinstance(body, Commit):
             self._loader.commit(body.change)
             # What nobody holds any more is free now; what requests under way still hold, in a while.
-            self._loop.call_later(TRIM_AGAIN_SECONDS, lambda: self._loop.run_in_executor(None, memory.trim))
-            return await asyncio.to_thread(memory.trim)
+            self._loop.call_later(TRIM_AGAIN_SECONDS, lambda: self._loop.run_in_executor(None, machine.trim))
+            return await asyncio.to_thread(machine.trim)
         if isinstance(body, Abort):
             return self._loader.abort(body.reasons)
         if isinstance(body, Security):

@@ -25,6 +25,11 @@ _STYLE = """
 .sw polyline{fill:none;stroke-width:1.8}
 .sw .curve-ships{stroke:var(--accent)}
 .sw .curve-passed{stroke:var(--mute)}
+.sw .thin{stroke-opacity:.55}
+.sw .part-own{fill:var(--mute);fill-opacity:.35}
+.sw .part-weights{fill:var(--mute);fill-opacity:.8}
+.sw .part-runtime{fill:var(--accent);fill-opacity:.3}
+.sw .part-live{fill:var(--accent);fill-opacity:.85}
 .sw .refused{fill:var(--card);stroke:var(--bad);stroke-width:1.6}
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 
-from shipworthy.measure.report import curves, evidence, findings, palette, plots, rows, wording
+from shipworthy.measure.report import curves, evidence, findings, memory, palette, plots, rows, wording
 from shipworthy.measure.report.markup import Markup, join, tag
 from shipworthy.measure.report.rows import Entry
 from shipworthy.records import Shipment
@@ -31,6 +31,7 @@ def html(shipment: Shipment) -> str:
         _field(shipment),
         _pictures(shipment),
         curves.section(shipment),
+        memory.section(shipment),
         evidence.verdicts(shipment),
         evidence.production(shipment),
         findings.findings(shipment),

@@ -122,6 +122,7 @@ def test_an_arena_grows_by_twice_its_last_region_and_touches_what_it_gives():
     assert arena.resident == FIRST_REGION_BYTES // 4
     second = arena.take(FIRST_REGION_BYTES)
     assert (second.region, arena.resident) == (1, FIRST_REGION_BYTES // 4 + FIRST_REGION_BYTES)
+    assert [arena.take(FIRST_REGION_BYTES).region for _ in range(2)] == [1, 2], "the second region holds two of these"
     arena.give_back(first)
     again = arena.take(FIRST_REGION_BYTES // 2)
     assert (again.region, again.offset) == (0, 0), "what was given back joins the rest of its region"

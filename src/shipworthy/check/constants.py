@@ -10,9 +10,8 @@ from onnx import TensorProto
 from shipworthy.check.footprint import Constant, Use
 from shipworthy.check.shapes import HALVES, bytes_of
 
-PACKING = frozenset(
-    {"Gemm", "MatMul", "MatMulInteger", "QLinearMatMul", "QLinearConv", "ConvInteger", "LSTM", "GRU", "RNN", "DequantizeLinear"}
-)  # fmt: skip
+PACKING = frozenset({"Gemm", "MatMul", "LSTM", "GRU", "RNN"})
+QUANTIZED = frozenset({"MatMulInteger", "QLinearMatMul", "QLinearConv", "ConvInteger", "DequantizeLinear"})
 TREES = frozenset({"TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble"})
 # A repeated text in protobuf: the pointer to it, and the object.
 TEXT_BYTES = 56
@@ -62,8 +61,8 @@ def _uses(graph: onnx.GraphProto) -> dict[str, Use]:
         for place, name in enumerate(node.input):
             if node.op_type == "Conv" and place == 1:
                 uses[name] = "filter" if ranks.get(name) == FILTER_AXES else "other"
-            elif node.op_type in PACKING and ranks.get(name, 0) > 1:
-                uses[name] = "packed"
+            elif node.op_type in PACKING | QUANTIZED and ranks.get(name, 0) > 1:
+                uses[name] = "packed" if node.op_type in PACKING else "quantized"
     return uses
 
 

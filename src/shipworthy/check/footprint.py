@@ -29,15 +29,15 @@ FILTERS_KEPT = 1.7
 TREES_KEPT = 2.75
 MB = 1e6
 
-Use = Literal["filter", "packed", "tree", "other"]
+Use = Literal["filter", "packed", "quantized", "tree", "other"]
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
     """A constant: its bytes in the file, in memory (halves are widened), and what the runtime does with it.
 
-    A ``filter`` of a convolution is reordered, an operand of a matrix product or of a recurrent layer ``packed``, the
-    attributes of a ``tree`` turned into nodes; ``place`` is its name.
+    A ``filter`` of a convolution is reordered, an operand of a matrix product or of a recurrent layer ``packed``,
+    ``quantized`` weights are turned around and packed, the attributes of a ``tree`` turned into nodes; ``place`` is its name.
     """
 
     place: str
@@ -76,6 +76,8 @@ def left_over(constants: Iterable[Constant]) -> float:
     for one in constants:
         if one.use == "filter":
             kept += FILTERS_KEPT * one.held
+        elif one.use == "quantized":
+            kept += one.held
         elif one.use == "tree":
             kept += TREES_KEPT * one.held
         elif one.use == "packed" and one.held > mapped:

@@ -19,7 +19,7 @@ ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "Sigmoid", "Tanh", "Clip", "HardSi
 MULTIPLYING = frozenset({"Conv", "Gemm", "ConvTranspose"})
 BINARY = frozenset({"Add", "Mul", "Sub", "Div"})
 IN_PLACE = BINARY | ACTIVATIONS | frozenset(
-    {"Softmax", "Abs", "Neg", "Exp", "Log", "Sqrt", "Floor", "Ceil", "Erf", "Gelu", "Elu", "Selu", "Softplus", "Cast", "Not"}
+    {"Softmax", "Abs", "Neg", "Exp", "Log", "Sqrt", "Floor", "Ceil", "Erf", "Elu", "Selu", "Softplus", "Cast", "Not"}
 )  # fmt: skip
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
 
@@ -33,6 +33,7 @@ def fused(graph: Graph, constants: Iterable[str], *, named: bool) -> Graph:
         named: whether the batch dimension has a name, without which no kernel can work in place on a batch.
     """
     known = set(constants)
+    graph = _direct(graph)
     steps = _folded(graph.steps, known)
     steps = _curved(steps, set(graph.given), known)
     steps = _merged(steps, graph, known)
@@ -40,6 +41,15 @@ def fused(graph: Graph, constants: Iterable[str], *, named: bool) -> Graph:
     made = {name for step in steps for name in step.outputs}
     sizes = {name: size for name, size in graph.sizes.items() if name in made}
     return Graph(steps, sizes, graph.given, _views(steps, sizes, graph, named=named))
+
+
+def _direct(graph: Graph) -> Graph:
+    """Without the Identity that gives a tensor out under another name: who makes the tensor gives it."""
+    made = {name for step in graph.steps for name in step.outputs} - set(graph.given)
+    source = {step.outputs[0]: step.inputs[0] for step in graph.steps if step.kind == "Identity" and step.inputs[0] in made}
+    source = {name: before for name, before in source.items() if name in graph.given}
+    steps = tuple(step for step in graph.steps if not set(step.outputs) & source.keys())
+    return replace(graph, steps=steps, given=tuple(source.get(name, name) for name in graph.given))
 
 
 def _folded(steps: Iterable[Step], known: set[str]) -> tuple[Step, ...]:
@@ -167,7 +177,7 @@ def _taken_over(
     """Whose buffer an output takes; empty: it has one of its own."""
     views, left, idle = state
     size = sizes.get(result)
-    if size is None or (result in given and step.kind != "Identity"):
+    if size is None or result in given:
         return ""
     if step.kind in VIEWS and step.inputs and result == step.outputs[0]:
         root = views.get(step.inputs[0], step.inputs[0])

@@ -113,7 +113,7 @@ def _fits(model: Foreseen, points: Sequence[MemoryPoint], budget: float | None, 
         yield BUDGET.found(
             "model",
             f"calls of {USUAL_ROWS} rows need {_whole(usual):,.0f} MB, {whose} is {budget:,.0f} MB; {largest} rows fit",
-            f"batch_rows = {largest} under [measure], and max_batch_rows = {largest} under [serve]; or raise memory_mb",
+            f"batch_rows = {largest} under [measure], and send and serve no larger batches; or raise memory_mb of the target",
             severity="warning",
         )
         return

@@ -48,12 +48,12 @@ def size_up(proto: onnx.ModelProto, signature: Signature, data: Dataset | None) 
     given, assumed = filled(signature, data)
     bones = skeleton(proto)
     one, two = (_inferred(bones, given, rows) for rows in (1, 2))
-    graph, unknown = _graph(one.graph, two.graph, {})
+    graph, unknown, hidden = _graph(one.graph, two.graph, {})
     if unknown:
         seen = _run(proto, given, data, unknown)
         graph = replace(graph, sizes={**graph.sizes, **seen})
         unknown = [name for name in unknown if name not in seen]
-    return Sized(graph, assumed, tuple(unknown))
+    return Sized(graph, assumed, (*unknown, *hidden))
 
 
 def filled(signature: Signature, data: Dataset | None) -> tuple[Signature, tuple[str, ...]]:
@@ -133,26 +133,28 @@ def _inferred(bones: onnx.ModelProto, given: Signature, rows: int) -> onnx.Model
         return fixed
 
 
-def _graph(one: onnx.GraphProto, two: onnx.GraphProto, outer: Sizes) -> tuple[Graph, list[str]]:
-    """The steps and sizes of a graph that was inferred for one row and for two; the outputs of nodes without a size."""
+def _graph(one: onnx.GraphProto, two: onnx.GraphProto, outer: Sizes) -> tuple[Graph, list[str], list[str]]:
+    """The steps and sizes of a graph that was inferred for one row and for two; what has no size here, and inside of nodes."""
     first, second = _known(one), _known(two)
     known = {name: Size(size, second.get(name, (size, form))[0] - size, form) for name, (size, form) in first.items()}
     made = [name for node in one.node for name in node.output if name]
     sizes = {name: known[name] for name in made if name in known}
     unknown = [name for name in made if name not in known and not _is_no_tensor(one, name)]
     ranks = {value.name: len(value.type.tensor_type.shape.dim) for value in (*one.value_info, *one.output)}
-    steps = []
+    steps, hidden = [], list[str]()
     for node, twin in zip(one.node, two.node, strict=True):
         inner = []
         reads = list(filter(None, node.input))
         for attribute, other in zip(node.attribute, twin.attribute, strict=True):
             if attribute.HasField("g"):
-                inner.append(_graph(attribute.g, other.g, {**outer, **known})[0])
+                branch, *lost = _graph(attribute.g, other.g, {**outer, **known})
+                inner.append(branch)
+                hidden += [name for part in lost for name in part]
                 reads += [name for step in inner[-1].steps for name in step.inputs if name in known]
         place = f"node {node.name or ', '.join(node.output)} ({node.op_type})"
         work = _work(node, {**outer, **known})
         steps.append(Step(_kind(node, ranks), tuple(reads), tuple(filter(None, node.output)), place, tuple(inner), work))
-    return Graph(tuple(steps), sizes, tuple(value.name for value in one.output)), unknown
+    return Graph(tuple(steps), sizes, tuple(value.name for value in one.output)), unknown, hidden
 
 
 def _known(graph: onnx.GraphProto) -> dict[str, tuple[float, tuple[int, ...]]]:

@@ -68,7 +68,8 @@ class Verbs(click.Group):
 @click.group(
     cls=Verbs,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
-    epilog="WHAT is a folder with a shipworthy.toml, that file, a model file, or one in MLflow: models:/NAME@ALIAS, runs:/ID/PATH. "
+    epilog="WHAT is a folder with a shipworthy.toml, that file, a model file, or a model in MLflow (models:/NAME@ALIAS, "
+    "runs:/ID/PATH). "
     "Exit codes: 0 passed, 1 a gate said no, 2 the call was wrong, 3 we failed.",
 )
 @click.version_option(package_name="shipworthy", message="shipworthy %(version)s")

@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import kinds
 import onnx
+from made import kinds
 from serving import models, servers
 
 from serve import machine

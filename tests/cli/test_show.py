@@ -87,19 +87,21 @@ def test_a_gate_that_was_only_just_met_is_named(said, interval, close):
     assert ("88 to 95 % from 400 rows" in text) == close
 
 
-def test_findings_are_one_line_each_and_silenced_ones_say_why(said):
+def test_findings_are_one_line_each_silenced_ones_say_why_and_notes_are_counted(said):
     found = (
         Finding(law="format.opset", severity="error", place="opset 16", evidence="old", mend="export anew"),
         Finding(law="format.ir", severity="warning", place="IR 12", evidence="new", mend="save anew", silenced="it works here"),
         Finding(law="numbers.parity", severity="note", place="model", evidence="as ONNX"),
+        Finding(law="memory.peak", severity="note", place="model", evidence="much"),
     )
     one = replace(shipment((92, 91, 95)), report=Report(model="d", laws=("format",), findings=found))
     lines = [line.strip() for line in said(one).splitlines()]
     start = lines.index("check   error format.opset: opset 16: old")
-    assert lines[start + 1 : start + 4] == [
+    assert lines[start + 1 : start + 5] == [
         "do next: export anew",
         "check   warning format.ir: IR 12: new (silenced: it works here)",
         "check   note numbers.parity: model: as ONNX",
+        "check   1 error, 0 warnings, 2 notes, 1 silenced: the report has all",
     ]
 
 

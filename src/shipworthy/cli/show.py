@@ -15,13 +15,14 @@ from shipworthy.measure.gate import is_close
 from shipworthy.measure.report import wording
 from shipworthy.measure.report.rows import Table as Field
 from shipworthy.measure.report.rows import field, rows
-from shipworthy.records import Finding, Model, Served, Shipment
+from shipworthy.records import Model, Report, Served, Shipment
 from shipworthy.settings import Settings
 from shipworthy.text import printable, printable_lines
 
 WIDTH_WITHOUT_TERMINAL = 120
 WIDEST = 1000
 STYLES = {"ships": "bold green", "refused": "dim", "passed": "", "unjudged": ""}
+PARITY = "numbers.parity"
 SEVERITIES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
@@ -43,7 +44,7 @@ def show(shipment: Shipment, settings: Settings) -> None:
         console = Paper(WIDTH_WITHOUT_TERMINAL)
     console.print()
     head(console, shipment.model)
-    _findings(console, shipment.report.findings)
+    _findings(console, shipment.report)
     _field(console, shipment)
     _curves(console, shipment)
     _refusals(console, shipment)
@@ -69,13 +70,17 @@ def head(console: Console, model: Model) -> None:
     console.print(f"  {'onnx':<8}opset {model.opset}, IR version {model.ir_version}, sha256 {model.digest[:12]}")
 
 
-def _findings(console: Console, findings: tuple[Finding, ...]) -> None:
-    for one in findings:
+def _findings(console: Console, report: Report) -> None:
+    """What is to be mended, what is silenced, and whether the model is still the trained one; other notes are counted."""
+    told = [one for one in report.findings if one.severity != "note" or one.silenced or one.law == PARITY]
+    for one in told:
         style = SEVERITIES[one.severity]
         why = f" (silenced: {escape(one.silenced)})" if one.silenced else ""
         console.print(f"  {'check':<8}[{style}]{one.severity}[/] {one.law}: {escape(one.place)}: {escape(one.evidence)}{why}")
         if one.mend and one.severity != "note" and not one.silenced:
             console.print(f"  {'':<8}do next: {escape(one.mend)}")
+    if len(told) < len(report.findings):
+        console.print(f"  {'check':<8}{report.summary}: the report has all")
 
 
 def _field(console: Console, shipment: Shipment) -> None:

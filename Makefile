@@ -16,7 +16,7 @@ test: $(VENV)/.dev lint clients  ## everything that must hold, but what test-soa
 	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term -m "not slow" --ignore tests/fuzz $(APART) $(ARGS)
 
 test-soak: $(VENV)/.dev clients  ## the long tests one by one, and the fuzzers for ten minutes; SOAK_SECONDS=0: in short
-	$(BIN)/python -m pytest tests -m slow $(APART) $(ARGS)
+	$(BIN)/python -m pytest tests -m "slow$(if $(filter 0,$(SOAK_SECONDS)), and not long)" $(APART) $(ARGS)
 	SOAK_SECONDS=$${SOAK_SECONDS-500} timeout 600 $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 test-torch: .frameworks/torch/.made  ## PyTorch for real: models taken in, pruning, the vision example

@@ -116,6 +116,7 @@ def test_the_command_line_says_so(name, tmp_path, capsys):
     command(name, tmp_path, capsys)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*make.CASES][::3])
 def test_the_command_line_says_so_of_every_third(name, tmp_path, capsys):

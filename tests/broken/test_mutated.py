@@ -144,6 +144,7 @@ def test_a_few_hundred_mutated_files(tmp_path, no_library):
     run(tmp_path, FAST)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_ten_thousand_mutated_files(tmp_path, no_library):
     run(tmp_path, SLOW)

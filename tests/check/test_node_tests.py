@@ -62,6 +62,7 @@ def test_a_law_that_accuses_without_reason_is_seen(script, sample, monkeypatch):
     assert outcome.false == ("signature.ends: model: it has no input: there is nothing to serve",)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_no_node_test_has_a_false_error(script):
     outcomes = list(script.look(script.cases()))

@@ -60,6 +60,7 @@ def test_real_models_are_followed_to_their_end_and_call_what_is_known(tmp_path, 
         assert {judge(*name) for name in found.names} == {"known"}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_estimator_of_scikit_learn(tmp_path):
     path, count = tmp_path / "m.joblib", 0

@@ -17,7 +17,16 @@ ERROR = Finding(law="signature.batch", severity="error", place="input x", eviden
 WARNING = Finding(law="format.opset", severity="warning", place="opset 16", evidence="too old", mend="export anew")
 NOTE = Finding(law="signature.free", severity="note", place="input x", evidence="two free dimensions")
 SILENCED = Finding(law="format.ir", severity="error", place="IR 12", evidence="too new", mend="not told", silenced="it runs")
-WAY = Way(Path("a b/m.onnx"), "cpu-arm", True, Path("e.npz"), ("gates.p99_ms=5",), Path(".w"), False)
+WAY = Way(
+    what=Path("a b/m.onnx"),
+    target="cpu-arm",
+    trust=True,
+    data=Path("e.npz"),
+    factory="net.py:make",
+    changes=("gates.p99_ms=5",),
+    workspace=Path(".w"),
+    as_json=False,
+)
 X = TensorSpec(name="x", dtype="float32", shape=(1,))
 MODEL = Model(
     name="m",
@@ -70,7 +79,7 @@ def test_areas_and_findings_stand_the_gravest_first_and_silenced_ones_last(said)
 def test_when_nothing_is_wrong_that_is_said_and_how_to_go_on(said):
     text = said(NOTE, SILENCED)
     assert "\nnothing to mend: 0 errors, 0 warnings, 1 note, 1 silenced\n" in text
-    assert text.endswith("ship 'a b/m.onnx' --target cpu-arm --trust --data e.npz --set gates.p99_ms=5\n")
+    assert text.endswith("ship 'a b/m.onnx' --target cpu-arm --trust --data e.npz --factory net.py:make --set gates.p99_ms=5\n")
     assert "silence]]" not in text
     text = said(WARNING)
     assert "nothing to mend" not in text

@@ -106,5 +106,6 @@ def _ship(way: Way) -> str:
     words += ["--target", way.target] if way.target else []
     words += ["--trust"] if way.trust else []
     words += ["--data", str(way.data)] if way.data else []
+    words += ["--factory", way.factory] if way.factory else []
     changes = [*way.changes, *(f"{key}={value}" for key, value in lists(way).items())]
     return shlex.join(words + [word for change in changes for word in ("--set", change)])

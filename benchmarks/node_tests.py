@@ -1,7 +1,7 @@
 """Does ``shipworthy check`` accuse models that are right? Every node test that comes with the package ``onnx``, by operator.
 
-Each model goes through all laws. An error that a law finds has to be proved by onnxruntime itself: it refuses the model, or the
-other batch that the law says it would refuse. One that cannot be proved is a false error. ``--output`` writes the page
+Each model goes through all laws. An error that a law finds has to be proved by onnxruntime itself: it refuses the model or
+the batch, or answers, as the law says. One that cannot be proved is a false error. ``--output`` writes the page
 docs/check_operators.md.
 """
 
@@ -211,7 +211,7 @@ def page(outcomes: list[Outcome]) -> str:
         "|---|---|---:|",
         *(f"| `{law}` | {proof} | {count} |" for (law, proof), count in sorted(laws.items())),
         "",
-        "A model may have several errors; one that does not travel or has no kernel is not looked at further.",
+        "A model may have several errors; one that does not travel or does not load is not looked at further.",
         "",
         "| operator | models | without error | true errors | false errors | refused, and no law says why |",
         "|---|---:|---:|---|---:|---|",

@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from shipworthy.check import areas, format_onnx, limits, magic
 from shipworthy.check import format as format_area
+from shipworthy.check.graph import kernels
 from shipworthy.check.subject import Origin
 from shipworthy.records import Target
 from shipworthy.targets import KINDS
@@ -321,6 +322,14 @@ def test_a_kernel_that_is_missing_is_left_to_the_law_that_names_the_nodes(tmp_pa
     assert [(one.law, one.place) for one in areas.inspect(Origin(path, path)).errors] == [
         ("graph.kernel", "node Asinh 'first'")
     ]
+
+
+def test_where_that_law_says_nothing_the_refusal_is_said(tmp_path, onnx_model, monkeypatch):
+    """It looks at the model without its heavy weights first, and could find nothing wrong with that."""
+    monkeypatch.setattr(kernels, "light", lambda _: onnx_model(relu(), [X], [Y]))
+    nodes = [helper.make_node("Asinh", ["x"], ["y"])]
+    path = written(tmp_path / "m.onnx", onnx_model(nodes, [("x", "float64", [None, 2])], [("y", "float64", [None, 2])]))
+    assert [one.law for one in areas.inspect(Origin(path, path)).errors] == ["format.loads"]
 
 
 def test_an_operator_with_the_name_of_that_error_is_refused_like_any_other(tmp_path, onnx_model):

@@ -36,8 +36,6 @@ DTYPES = {
 CUDA = ("CUDAExecutionProvider", {"device_id": "0", "use_tf32": "0"})
 TENSORRT = ("TensorrtExecutionProvider", {"device_id": "0"})
 CPU = ("CPUExecutionProvider", dict[str, str]())
-# What an error begins with where the model is fine and a kernel is missing.
-NO_KERNEL = "[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : "
 # Of FATAL, ERROR, WARNING, INFO and VERBOSE, 4 to 0. Errors are raised as well, and whoever called says them once.
 FATAL = 4
 

@@ -10,8 +10,9 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from shipworthy.backends import errand, notes, runners
-from shipworthy.backends.onnxruntime import NO_KERNEL, session, version
+from shipworthy.backends.onnxruntime import session, version
 from shipworthy.check import limits, magic, parts, weights
+from shipworthy.check.graph import kernels
 from shipworthy.check.intake import IR_VERSION, OPSETS
 from shipworthy.check.law import Law
 from shipworthy.check.readable import READABLE
@@ -222,12 +223,12 @@ def _is_function(schema: onnx.defs.OpSchema) -> bool:
 def _loads(origin: Origin) -> Iterator[Finding]:
     """Whatever crashes in here has crashed in a child, and the intake of our own process never comes to see it.
 
-    Of a kernel that onnxruntime lacks the law ``graph.kernel`` speaks, which names the nodes.
+    Where the law ``graph.kernel`` speaks it names the nodes, and nothing is said here.
     """
     try:
         session(origin.path, Target())
     except Refused as error:
-        if not error.found.startswith(NO_KERNEL):
+        if not any(kernels.look(origin)):
             yield _refused(origin, error)
         return
     if origin.target.runtime != "openvino" or errand.missing(("openvino",), "targets of OpenVINO", "openvino"):

@@ -82,13 +82,14 @@ def test_no_rows_give_no_answers(taken):
     assert answers["y"].shape == (0, 4)
 
 
-def test_what_the_runtime_cannot_run_is_failed_in_one_line(taken):
+def test_what_the_runtime_cannot_run_is_failed_in_one_line(taken, capfd):
     nodes = [helper.make_node("Gather", ["x", "i"], ["y"], axis=1)]
     model = taken(nodes, [X], [Y], {"i": np.array([0, 1, 2, 9])})
     with pytest.raises(Failed, match="could not run the batch") as caught:
         OnnxRuntimeRunner(Path(model.path), Target()).run({"x": np.zeros((2, 4), np.float32)})
     assert "\n" not in caught.value.found
     assert len(caught.value.found) <= 300
+    assert capfd.readouterr() == ("", "")  # it is said once, by who asked
 
 
 def test_a_closed_runner_fails(runner):

@@ -11,8 +11,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from shipworthy.check import areas, format_onnx, limits, magic
 from shipworthy.check import format as format_area
-from shipworthy.check import format_onnx, limits, magic
+from shipworthy.check.graph import kernels
 from shipworthy.check.subject import Origin
 from shipworthy.records import Target
 from shipworthy.targets import KINDS
@@ -218,6 +219,7 @@ GELU = helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft", name="acti
         ("org.openvinotoolkit", "openvino-cpu", "note"),
         ("org.openvinotoolkit", "cpu-x86", "error"),
         ("com.acme", "cpu-x86", "error"),
+        ("ai.onnx.preview", "cpu-x86", "error"),
     ],
 )
 def test_custom_operators_are_named_with_their_nodes(tmp_path, onnx_model, domain, kind, severity):
@@ -226,6 +228,9 @@ def test_custom_operators_are_named_with_their_nodes(tmp_path, onnx_model, domai
     found = [one for one in format_area.look(Origin(path, path, KINDS[kind])) if one.law == "format.operators"]
     assert [(one.severity, one.place) for one in found] == [(severity, f"operator {domain}.Gelu")]
     assert "1 node: activation" in found[0].evidence
+    assert found[0].evidence.startswith("neither ONNX nor") == (
+        domain in ("com.acme", "org.openvinotoolkit") and severity == "error"
+    )
 
 
 def test_operators_that_the_model_brings_are_not_custom(tmp_path, onnx_model):
@@ -307,6 +312,30 @@ def test_what_onnx_itself_cannot_infer_is_no_error_of_the_file(tmp_path, onnx_mo
         ("format.valid", "warning"),
         ("format.opset", "warning"),
     }
+
+
+def test_a_kernel_that_is_missing_is_left_to_the_law_that_names_the_nodes(tmp_path, onnx_model):
+    """ONNX allows Asinh in float64, and onnxruntime has none on the CPU."""
+    nodes = [helper.make_node("Asinh", ["x"], ["y"], name="first")]
+    path = written(tmp_path / "m.onnx", onnx_model(nodes, [("x", "float64", [None, 2])], [("y", "float64", [None, 2])]))
+    assert found_in(path) == set()
+    assert [(one.law, one.place) for one in areas.inspect(Origin(path, path)).errors] == [
+        ("graph.kernel", "node Asinh 'first'")
+    ]
+
+
+def test_where_that_law_says_nothing_the_refusal_is_said(tmp_path, onnx_model, monkeypatch):
+    """It looks at the model without its heavy weights first, and could find nothing wrong with that."""
+    monkeypatch.setattr(kernels, "light", lambda _: onnx_model(relu(), [X], [Y]))
+    nodes = [helper.make_node("Asinh", ["x"], ["y"])]
+    path = written(tmp_path / "m.onnx", onnx_model(nodes, [("x", "float64", [None, 2])], [("y", "float64", [None, 2])]))
+    assert [one.law for one in areas.inspect(Origin(path, path)).errors] == ["format.loads"]
+
+
+def test_an_operator_with_the_name_of_that_error_is_refused_like_any_other(tmp_path, onnx_model):
+    node = helper.make_node("NOT_IMPLEMENTED", ["x"], ["y"], domain="own")
+    path = written(tmp_path / "m.onnx", onnx_model([node], [X], [Y], domains={"own": 1}))
+    assert [one.law for one in areas.inspect(Origin(path, path)).errors] == ["format.operators", "format.loads"]
 
 
 def test_what_openvino_does_not_load_is_said_for_its_target_alone(tmp_path, onnx_model):

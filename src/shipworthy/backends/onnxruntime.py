@@ -36,6 +36,8 @@ DTYPES = {
 CUDA = ("CUDAExecutionProvider", {"device_id": "0", "use_tf32": "0"})
 TENSORRT = ("TensorrtExecutionProvider", {"device_id": "0"})
 CPU = ("CPUExecutionProvider", dict[str, str]())
+# Of FATAL, ERROR, WARNING, INFO and VERBOSE, 4 to 0. Errors are raised as well, and whoever called says them once.
+FATAL = 4
 
 
 class OnnxRuntimeRunner:
@@ -97,7 +99,7 @@ def session(path: Path, target: Target, options: ort.SessionOptions | None = Non
     options = options or ort.SessionOptions()
     options.intra_op_num_threads = target.threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = FATAL
     # Spinning burns a core between calls for a few µs of latency: wrong for a server that shares its machine.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     ort.disable_telemetry_events()

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from shipworthy.backends import errand, notes, runners
 from shipworthy.backends.onnxruntime import session, version
 from shipworthy.check import limits, magic, parts, weights
+from shipworthy.check.graph import kernels
 from shipworthy.check.intake import IR_VERSION, OPSETS
 from shipworthy.check.law import Law
 from shipworthy.check.readable import READABLE
@@ -21,6 +22,8 @@ from shipworthy.errors import Refused
 from shipworthy.records import Finding, Severity, Target
 
 STANDARD = ("", "ai.onnx", "ai.onnx.ml")
+# ONNX's own operators that are not in the standard yet, optimizers of a training among them.
+PREVIEW = ("ai.onnx.preview", "ai.onnx.preview.training")
 # Operators of onnxruntime's own; the second are what its optimizer writes for the CPU that it runs on.
 CONTRIB, BLOCKED = "com.microsoft", ("com.microsoft.nchwc", "com.ms.internal.nhwc")
 OPENVINO = "org.openvinotoolkit"
@@ -181,6 +184,8 @@ def _whose(domain: str, target: Target) -> tuple[Severity, str]:
         return "error", "onnxruntime's own, and TensorRT has none of them"
     if domain == OPENVINO and target.runtime == "openvino":
         return "note", "OpenVINO's own: no other runtime has it"
+    if domain in PREVIEW:
+        return "error", f"a preview of ONNX's, not in the standard yet, and {target.runtime} does not know this domain"
     return "error", f"neither ONNX nor {target.runtime} knows this domain"
 
 
@@ -216,11 +221,24 @@ def _is_function(schema: onnx.defs.OpSchema) -> bool:
 
 
 def _loads(origin: Origin) -> Iterator[Finding]:
-    """Whatever crashes in here has crashed in a child, and the intake of our own process never comes to see it."""
+    """Whatever crashes in here has crashed in a child, and the intake of our own process never comes to see it.
+
+    Where the law ``graph.kernel`` speaks it names the nodes, and nothing is said here.
+    """
     try:
         session(origin.path, Target())
-        if origin.target.runtime == "openvino" and not errand.missing(("openvino",), "targets of OpenVINO", "openvino"):
-            runners.load(Path(origin.path), origin.target).close()
     except Refused as error:
-        text = plain(error.found.replace(str(origin.path), str(origin.named)), 300)
-        yield LOADS.found(str(origin.named), f"{error.what.partition(' does not')[0]}: {text}")
+        if not any(kernels.look(origin)):
+            yield _refused(origin, error)
+        return
+    if origin.target.runtime != "openvino" or errand.missing(("openvino",), "targets of OpenVINO", "openvino"):
+        return
+    try:
+        runners.load(Path(origin.path), origin.target).close()
+    except Refused as error:
+        yield _refused(origin, error)
+
+
+def _refused(origin: Origin, error: Refused) -> Finding:
+    text = plain(error.found.replace(str(origin.path), str(origin.named)), 300)
+    return LOADS.found(str(origin.named), f"{error.what.partition(' does not')[0]}: {text}")

@@ -23,7 +23,7 @@ from shipworthy.errors import Refused
 from shipworthy.records import Finding
 
 # What onnxruntime's error begins with where the model is fine and a kernel is missing.
-MISSING = "NOT_IMPLEMENTED"
+MISSING = "[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : "
 
 KERNEL = Law(
     name="graph.kernel",
@@ -48,12 +48,12 @@ def look(origin: Origin) -> Iterator[Finding]:
         if not _refusal(light(proto), folder):
             return
         said = refusal(origin.path)
-        if MISSING not in said:
+        if not said.startswith(MISSING):
             return
         found = _nodes(proto, folder)
     place = f"node {called(found[0])}" if found else str(origin.named)
     nodes = f"{len(found)} nodes: {listed(found)}; it says: " if found else ""
-    yield KERNEL.found(place, f"onnxruntime {version()} has no kernel for {nodes}{said.partition(f'{MISSING} : ')[2] or said}")
+    yield KERNEL.found(place, f"onnxruntime {version()} has no kernel for {nodes}{said.removeprefix(MISSING)}")
 
 
 def _nodes(proto: onnx.ModelProto, folder: Path) -> list[onnx.NodeProto]:
@@ -66,7 +66,7 @@ def _nodes(proto: onnx.ModelProto, folder: Path) -> list[onnx.NodeProto]:
             continue  # a sequence, or a type that nobody can tell
         key = (node.domain, node.op_type, kinds, len(node.output), tuple(one.SerializeToString() for one in node.attribute))
         if key not in known:
-            known[key] = MISSING in _refusal(_alone(node, seen, proto), folder)
+            known[key] = _refusal(_alone(node, seen, proto), folder).startswith(MISSING)
         if known[key]:
             found.append(node)
     return found

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shipworthy import machine
+from shipworthy.backends.onnx_graph import nodes
 from shipworthy.check import constants, footprint, fusion, shapes
 from shipworthy.check.footprint import Constant
 from shipworthy.check.law import Law
@@ -76,7 +77,7 @@ def foresee(subject: Subject, sized: shapes.Sized) -> Foreseen:
     graph = subject.proto.graph
     named = any(value.type.tensor_type.shape.dim[:1] and value.type.tensor_type.shape.dim[0].dim_param for value in graph.input)
     run = fusion.fused(sized.graph, constants.names(graph), named=named)
-    return Foreseen(tuple(constants.constants(graph)), run, constants.count(graph))
+    return Foreseen(tuple(constants.constants(graph)), run, sum(1 for _ in nodes(graph)))
 
 
 def _points(model: Foreseen, budget: float | None, *, free: bool) -> Iterator[MemoryPoint]:

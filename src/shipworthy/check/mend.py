@@ -16,8 +16,9 @@ from onnx import numpy_helper
 
 from shipworthy import data
 from shipworthy.backends.onnx_graph import keep
+from shipworthy.backends.onnx_types import light
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
-from shipworthy.check.graph.view import View, attribute, light, view
+from shipworthy.check.graph.view import View, attribute, view
 from shipworthy.check.intake import read_proto
 from shipworthy.errors import Failed, Refused
 from shipworthy.files import write_bytes

@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-MOST = 160
-
-
-def plain(said: object, most: int = MOST) -> str:
-    """Text or bytes of a file in one line of printable characters, cut to ``most``."""
-    text = said.decode("utf-8", errors="backslashreplace") if isinstance(said, bytes) else str(said)
-    if len(text) > most:
-        text = f"{text[: most - 3]}..."
-    return "".join(one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in text)
+from shipworthy.text import plain
 
 
 def first_line(error: BaseException) -> str:

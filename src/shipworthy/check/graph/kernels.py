@@ -13,9 +13,10 @@ from pathlib import Path
 
 import onnx
 
+from shipworthy.backends.onnx_types import light
 from shipworthy.backends.onnxruntime import version
 from shipworthy.backends.onnxruntime_passes import refusal
-from shipworthy.check.graph.view import View, called, light, listed, view
+from shipworthy.check.graph.view import View, called, listed, view
 from shipworthy.check.intake import read_proto
 from shipworthy.check.law import Law
 from shipworthy.check.subject import Origin

@@ -12,12 +12,22 @@ from shipworthy.cli.findings import show, wrapped
 from shipworthy.cli.options import Way
 from shipworthy.records import Finding, MemoryPoint, Model, Report, Shipment, Signature, Source, TensorSpec
 from shipworthy.settings import for_model
+from shipworthy.targets import PROCESS_MB
 
 ERROR = Finding(law="signature.batch", severity="error", place="input x", evidence="fixed at 1", mend="free it")
 WARNING = Finding(law="format.opset", severity="warning", place="opset 16", evidence="too old", mend="export anew")
 NOTE = Finding(law="signature.free", severity="note", place="input x", evidence="two free dimensions")
 SILENCED = Finding(law="format.ir", severity="error", place="IR 12", evidence="too new", mend="not told", silenced="it runs")
-WAY = Way(Path("a b/m.onnx"), "cpu-arm", True, Path("e.npz"), ("gates.p99_ms=5",), Path(".w"), False)
+WAY = Way(
+    what=Path("a b/m.onnx"),
+    target="cpu-arm",
+    trust=True,
+    data=Path("e.npz"),
+    factory="net.py:make",
+    changes=("gates.p99_ms=5",),
+    workspace=Path(".w"),
+    as_json=False,
+)
 X = TensorSpec(name="x", dtype="float32", shape=(1,))
 MODEL = Model(
     name="m",
@@ -70,7 +80,7 @@ def test_areas_and_findings_stand_the_gravest_first_and_silenced_ones_last(said)
 def test_when_nothing_is_wrong_that_is_said_and_how_to_go_on(said):
     text = said(NOTE, SILENCED)
     assert "\nnothing to mend: 0 errors, 0 warnings, 1 note, 1 silenced\n" in text
-    assert text.endswith("ship 'a b/m.onnx' --target cpu-arm --trust --data e.npz --set gates.p99_ms=5\n")
+    assert text.endswith("ship 'a b/m.onnx' --target cpu-arm --trust --data e.npz --factory net.py:make --set gates.p99_ms=5\n")
     assert "silence]]" not in text
     text = said(WARNING)
     assert "nothing to mend" not in text
@@ -82,8 +92,8 @@ def test_memory_is_a_table_by_rows(said):
     points = [MemoryPoint(rows=n, weights_mb=10.2, activations_mb=0.5 * n, total_mb=1500.0 + n) for n in (1, 1024)]
     text = said(memory=tuple(points))
     table = [line.split() for line in text.partition("in MB\n")[2].splitlines()]
-    assert ["1", "10.2", "0.5", "1,501.0"] in table
-    assert ["1,024", "10.2", "512.0", "2,524.0"] in table
+    assert ["1", "10.2", "0.5", f"{PROCESS_MB + 1501:,.1f}"] in table
+    assert ["1,024", "10.2", "512.0", f"{PROCESS_MB + 2524:,.1f}"] in table
     assert "memory of a process on cpu-arm, as predicted, in MB" in text
     assert "memory" not in said(NOTE)
 

@@ -28,7 +28,7 @@ Trouble = Literal["outside", "missing", "short"]
 
 @dataclass(frozen=True)
 class Problem:
-    """A tensor in another file that is not as the model says: the path leads ``outside``; the file is ``missing``, or ``short``."""
+    """A tensor in another file that is not as the model says: it leads ``outside``; the file is ``missing``, or ``short``."""
 
     kind: Trouble
     tensor: str

@@ -18,6 +18,7 @@ from onnx import TensorProto, helper
 from shipworthy.backends.onnx_types import bytes_of
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.check.liveness import Graph, Size, Step
+from shipworthy.check.words import title
 from shipworthy.data import Dataset, made_up
 from shipworthy.errors import Failed, Refused
 from shipworthy.protocols import Array
@@ -148,9 +149,8 @@ def _graph(one: onnx.GraphProto, two: onnx.GraphProto, outer: Sizes) -> tuple[Gr
                 inner.append(branch)
                 hidden += [name for part in lost for name in part]
                 reads += [name for step in inner[-1].steps for name in step.inputs if name in known]
-        place = f"node {node.name or ', '.join(node.output)} ({node.op_type})"
         work = _work(node, {**outer, **known})
-        steps.append(Step(_kind(node, ranks), tuple(reads), tuple(filter(None, node.output)), place, tuple(inner), work))
+        steps.append(Step(_kind(node, ranks), tuple(reads), tuple(filter(None, node.output)), title(node), tuple(inner), work))
     return Graph(tuple(steps), sizes, tuple(value.name for value in one.output)), unknown, hidden
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import onnx
+
 from shipworthy.text import plain
 
 
@@ -17,3 +19,8 @@ def listed(names: Iterable[object], shown: int = 5) -> str:
     every = [plain(name, 80) for name in names]
     rest = f" and {len(every) - shown} more" if len(every) > shown else ""
     return ", ".join(every[:shown]) + rest
+
+
+def title(node: onnx.NodeProto) -> str:
+    """A node as the place of a finding."""
+    return f"node {node.name or 'that gives ' + next(filter(None, node.output), '?')} ({node.op_type})"

@@ -21,11 +21,6 @@ RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLik
 QUANTIZES = ("Quantize", "QLinear", "QGemm", "Integer", "NBits")
 
 
-def title(node: onnx.NodeProto) -> str:
-    """What findings call a node."""
-    return f"node {node.name or 'that gives ' + next(filter(None, node.output), '?')} ({node.op_type})"
-
-
 def reads(node: onnx.NodeProto) -> set[str]:
     """All names that a node reads, those that its branches (If, Loop, Scan) read from outside among them."""
     return set(filter(None, node.input)) | read_inside(node)

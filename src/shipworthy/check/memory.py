@@ -69,7 +69,7 @@ def look(subject: Subject) -> Iterator[Finding | MemoryPoint]:
     yield from points
     yield from _fits(model, points, budget, free=free)
     yield _weights(model.constants, points[0])
-    yield from _peak(model.graph, sized)
+    yield from _peak(model.graph, sized, free=free)
 
 
 def foresee(subject: Subject, sized: shapes.Sized) -> Foreseen:
@@ -143,13 +143,14 @@ def _weights(every: Sequence[Constant], point: MemoryPoint) -> Finding:
     return WEIGHTS.note("model", text + (f"; the largest: {listed}" if listed else ""))
 
 
-def _peak(graph: Graph, sized: shapes.Sized) -> Iterator[Finding]:
-    one, many = life(graph, 1), life(graph, USUAL_ROWS)
+def _peak(graph: Graph, sized: shapes.Sized, *, free: bool) -> Iterator[Finding]:
+    one = life(graph, 1)
     absurd = _is_absurd(one)
     blamed = one.alive[0][0] if absurd else one.at
     made = next((step.place for step in graph.steps if blamed in step.outputs or blamed == step.place), "model")
     listed = ", ".join(f"{name} {_mb(size)} MB" for name, size in one.alive[:LARGEST_SHOWN])
-    text = f"{_mb(one.peak)} MB live at one time for one row, {_mb(many.peak)} MB for {USUAL_ROWS}: {listed or 'nothing'}"
+    more = f", {_mb(life(graph, USUAL_ROWS).peak)} MB for {USUAL_ROWS}" if free else ""
+    text = f"{_mb(one.peak)} MB live at one time for one row{more}: {listed or 'nothing'}"
     taken = "; ".join(sized.assumed)
     if sized.unknown:
         taken = "; ".join(filter(None, [taken, f"{len(sized.unknown)} tensors have no size and count as nothing"]))

@@ -194,6 +194,13 @@ BROKEN = {
 }
 
 
+def test_a_file_of_another_kind_is_no_reason_to_load_it_unsafely(tmp_path):
+    path = tmp_path / "rows.npz"
+    path.write_bytes(b"x,y\n1,2\n")
+    assert "its first bytes are of another kind of file" in refusal(path, ONE)
+    assert "unsafe" not in refusal(path, ONE)
+
+
 @pytest.mark.parametrize("content", BROKEN.values(), ids=BROKEN)
 def test_a_broken_file_is_refused(tmp_path, content):
     path = tmp_path / "rows.npz"

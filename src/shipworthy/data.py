@@ -86,6 +86,12 @@ def made_up(signature: Signature, rows: int) -> Dataset:
     return Dataset("made up", "", inputs)
 
 
+def _reason(error: Exception) -> str:
+    text = (str(error) or type(error).__name__).splitlines()[0][:200]
+    # numpy's words for every file that does not begin as one of its own, and no advice of ours.
+    return "its first bytes are of another kind of file" if text.startswith("This file contains pickled") else text
+
+
 def _arrays(path: Path) -> dict[str, Array]:
     arrays: dict[str, Any] | None = None
     try:
@@ -96,7 +102,7 @@ def _arrays(path: Path) -> dict[str, Array]:
     except Exception as error:  # noqa: BLE001 - a broken file makes zipfile, zlib and numpy raise almost anything
         raise Refused(
             f"{path} is not a readable .npz file",
-            found=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
+            found=_reason(error),
             expected="an .npz file of plain arrays (numpy.savez), no Python objects",
             next="write the file again",
         ) from None

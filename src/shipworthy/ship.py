@@ -84,7 +84,7 @@ def _walk(job: Job, until: Stage) -> Shipment:
     train(job.settings, job.sink)
     before = readiness.inspect_file(job)
     if before.errors:
-        unread = check.unread(readiness.origin(job).path, job.settings.model.name)
+        unread = check.unread(readiness.origin(job).path, job.settings.model.name, before.model)
         return Shipment(name=unread.name, model=unread, report=before, stopped=readiness.said(before))
     model = take_in(job)
     rows = evaluation(job, model)

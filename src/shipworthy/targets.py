@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from msgspec.structs import replace
 
-from shipworthy.records import Int8Types, Machine, Precision, Target
+from shipworthy.records import Int8Types, Machine, MemoryPoint, Precision, Target
 
 Kind = Literal[
     "cpu-x86-vnni",
@@ -64,6 +64,11 @@ KINDS: dict[str, Target] = {
     )
 }
 assert tuple(KINDS) == get_args(Kind)  # noqa: S101  one list, twice written for the type checker
+
+
+def whole_mb(point: MemoryPoint) -> float:
+    """The process before it loads anything, and what it grows by, in MB: what a budget is for."""
+    return PROCESS_MB + point.total_mb
 
 
 def fit(target: Target, machine: Machine) -> Target:

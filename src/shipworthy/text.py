@@ -6,6 +6,8 @@ Readers are terminals, which take escape sequences, and GitHub's runner, which t
 
 from __future__ import annotations
 
+MOST = 160
+
 
 def printable(text: str) -> str:
     r"""The text on one line: what does not print stands as Python writes it, as ``\x1b``.
@@ -14,6 +16,12 @@ def printable(text: str) -> str:
     halves of surrogate pairs, which no encoding takes.
     """
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
+def plain(said: object, most: int = MOST) -> str:
+    """Text or bytes of a file as ``printable``, cut to about ``most`` characters."""
+    text = said.decode("utf-8", errors="backslashreplace") if isinstance(said, bytes) else str(said)
+    return printable(f"{text[: most - 3]}..." if len(text) > most else text)
 
 
 def printable_lines(text: str) -> str:

@@ -276,11 +276,16 @@ def _(path: Path) -> None:
 
 @case("over 2 GB", ".onnx", "format.size")
 def _(path: Path) -> None:
-    """A file with holes: it takes no room on the disk."""
-    proto = external("weights.bin", offset=str(2**31 + 2**20), length="48")
+    """The same 24 MB a hundred times over, in a file with holes: it takes no room on the disk, and little time to digest."""
+    proto = external("weights.bin", offset="48", length="24000000")
+    for number in range(100):
+        more = proto.graph.initializer.add()
+        more.CopyFrom(proto.graph.initializer[0])
+        more.name, more.dims[:] = f"more {number}", [6_000_000]
+    proto.graph.initializer[0].external_data[-1].value = "48"
     path.write_bytes(proto.SerializeToString())
     with (path.parent / "weights.bin").open("wb") as stream:
-        stream.truncate(2**31 + 2**20 + 48)
+        stream.truncate(24_000_048)
 
 
 @case("made for TensorRT", ".onnx", "format.device")

@@ -141,14 +141,38 @@ def test_data_of_another_size_than_the_tensor_is_refused(tmp_path):
     refused(path)
 
 
-def test_more_than_one_file_holds_is_refused_without_reading_it(tmp_path):
-    path = write(tmp_path, tensor("w.bin"))
+def test_more_than_one_file_holds_is_refused_without_reading_it(tmp_path, monkeypatch):
+    large = tensor("w.bin")
+    large.dims[:] = [3, 10_000_000]
+    path = write(tmp_path, large)
     with (tmp_path / "w.bin").open("wb") as stream:
-        stream.truncate(2_000_000_000)  # a hole: it takes no room on the disk
+        stream.truncate(120_000_000)  # a hole: it takes no room on the disk
+    monkeypatch.setattr(external, "LIMIT_BYTES", 100_000_000)
     error = refused(path)
     assert "more than one file holds" in error.what
-    assert error.found == "2.0 GB in 1 other file"
+    assert error.found == "0.1 GB"
     assert "float16" in error.next
+
+
+def test_what_is_too_large_to_be_a_model_is_not_read_for_its_files(tmp_path, monkeypatch):
+    path = write(tmp_path, tensor("w.bin"))
+    (tmp_path / "w.bin").write_bytes(ONES)
+    assert list(external.files(path)) == ["w.bin"]
+    monkeypatch.setattr(external, "LIMIT_BYTES", path.stat().st_size - 1)
+    assert external.files(path) == {}
+
+
+@pytest.mark.parametrize("name", ["C:\\w.bin", "\\\\host\\w.bin", "a\\..\\..\\w.bin"])
+def test_paths_of_windows_lead_elsewhere_too(tmp_path, name):
+    (tmp_path / name).write_bytes(ONES)
+    assert "not read" in refused(write(tmp_path, tensor(name))).what
+
+
+def test_a_name_that_is_no_text_is_one_all_the_same(tmp_path):
+    path = write(tmp_path, tensor("w.bin"))
+    path.write_bytes(path.read_bytes().replace(b"w.bin", b"w.\xff\xfen"))
+    assert source.digest(path) != file_digest(path)
+    assert "no such file" in refused(path).found
 
 
 def test_the_same_bytes_named_many_times_are_counted_each_time(tmp_path, monkeypatch):

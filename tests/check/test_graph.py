@@ -141,7 +141,7 @@ def test_a_weight_that_is_stored_twice(onnx_model):
     assert list(waste.look(view(onnx_model(nodes, [X], [Y], weights)))) == []
     nodes = [node("Add", "x a", "m"), node("Add", "m b", "y")]
     (copy,) = waste.look(view(onnx_model(nodes, [X], [Y], {"a": BIG, "b": BIG.copy()})))
-    assert (copy.law, copy.severity, copy.place) == ("graph.twice", "warning", "weight b")
+    assert (copy.law, copy.severity, copy.place) == ("graph.twice", "warning", "initializer b")
     assert "1 weights are copies of others: 0.008 MB" in copy.evidence
     other = {"a": BIG, "b": BIG.astype(np.float64).astype(np.float32) + 1}
     assert list(waste.look(view(onnx_model(nodes, [X], [Y], other)))) == []
@@ -162,9 +162,9 @@ def test_texts_and_small_weights_are_let_be(found):
 def test_what_leads_to_no_output(onnx_model):
     nodes = [node("Relu", "x", "y"), node("Neg", "x", "d"), node("Add", "d w", "e")]
     dead, weight = waste.look(view(onnx_model(nodes, [X], [Y], {"w": BIG})))
-    assert (dead.law, dead.place) == ("graph.unread", "node Neg that gives 'd'")
+    assert (dead.law, dead.place) == ("graph.unread", "node that gives d (Neg)")
     assert "2 nodes lead to no output" in dead.evidence
-    assert (weight.law, weight.severity, weight.place) == ("graph.unread", "warning", "weight w")
+    assert (weight.law, weight.severity, weight.place) == ("graph.unread", "warning", "initializer w")
     assert list(waste.look(view(onnx_model(nodes[:1], [X], [Y])))) == []
 
 
@@ -207,7 +207,7 @@ def test_a_tensor_that_is_quantized_again(found):
 def test_tensorrt_by_its_table(onnx_model):
     nodes = [node("Relu", "x", "a"), node("Det", "a", "b"), node("Neg", "b", "c"), node("Det", "c", "d"), node("Abs", "d", "y")]
     (split,) = elsewhere.fallbacks(view(onnx_model(nodes, [X], [Y])))
-    assert (split.law, split.severity, split.place) == ("graph.fallback", "warning", "node Det that gives 'b'")
+    assert (split.law, split.severity, split.place) == ("graph.fallback", "warning", "node that gives b (Det)")
     assert "2 of 5 nodes" in split.evidence
     assert "at least 3 engines" in split.evidence
     assert list(elsewhere.fallbacks(view(onnx_model([nodes[0], node("Abs", "a", "y")], [X], [Y])))) == []

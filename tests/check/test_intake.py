@@ -238,7 +238,7 @@ edits = st.lists(
 )
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(edits)
 def test_mutated_bytes_are_taken_in_or_refused(tmp_path_factory, valid, edits):
     content = bytearray(valid)

@@ -34,7 +34,7 @@ def test_the_nodes_without_a_kernel_are_named(look):
         helper.make_node("Add", ["g", "z"], ["y"]),
     ]
     (finding,) = look(nodes, [X], [Y])
-    assert (finding.law, finding.severity, finding.place) == ("graph.kernel", "error", "node Asinh 'first'")
+    assert (finding.law, finding.severity, finding.place) == ("graph.kernel", "error", "node first (Asinh)")
     assert "2 nodes: Asinh 'first', Asinh 'second'" in finding.evidence
     assert "float32 has one" not in finding.evidence
 

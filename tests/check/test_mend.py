@@ -49,7 +49,7 @@ def test_a_fixed_batch_is_freed_in_a_copy(saved):
     before = path.read_bytes()
     written, said = mend.fix(path)
     assert (written.name, path.read_bytes()) == ("model.fixed.onnx", before)
-    assert said[0] == "the first dimension of 1 inputs and 1 outputs was 1 and is free"
+    assert said[0] == "the first dimension of 1 input and 1 output was 1 and is free"
     assert said[1].startswith("1 Reshape copy it")
     assert "at 1 row a call and at 2" in said[2]
     onnx.checker.check_model(onnx.load(written), full_check=True)

@@ -90,7 +90,7 @@ def test_weights_that_are_inputs_are_counted(taken, subject):
     node = helper.make_node("MatMul", ["x", "w"], ["y"])
     model = taken([node], [X, ("w", "float32", [2, 2])], [Y], {"w": weight})
     found = list(signature.look(subject(model)))
-    assert [(one.law, one.severity, one.place) for one in found] == [("signature.weights", "warning", "weight w")]
+    assert [(one.law, one.severity, one.place) for one in found] == [("signature.weights", "warning", "initializer w")]
     assert "1 of 1 weights" in found[0].evidence
     assert list(signature.look(subject(taken([node], [X], [Y], {"w": weight})))) == []
 

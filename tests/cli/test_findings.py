@@ -12,6 +12,7 @@ from shipworthy.cli.findings import show, wrapped
 from shipworthy.cli.options import Way
 from shipworthy.records import Finding, MemoryPoint, Model, Report, Shipment, Signature, Source, TensorSpec
 from shipworthy.settings import for_model
+from shipworthy.targets import PROCESS_MB
 
 ERROR = Finding(law="signature.batch", severity="error", place="input x", evidence="fixed at 1", mend="free it")
 WARNING = Finding(law="format.opset", severity="warning", place="opset 16", evidence="too old", mend="export anew")
@@ -91,8 +92,8 @@ def test_memory_is_a_table_by_rows(said):
     points = [MemoryPoint(rows=n, weights_mb=10.2, activations_mb=0.5 * n, total_mb=1500.0 + n) for n in (1, 1024)]
     text = said(memory=tuple(points))
     table = [line.split() for line in text.partition("in MB\n")[2].splitlines()]
-    assert ["1", "10.2", "0.5", "1,501.0"] in table
-    assert ["1,024", "10.2", "512.0", "2,524.0"] in table
+    assert ["1", "10.2", "0.5", f"{PROCESS_MB + 1501:,.1f}"] in table
+    assert ["1,024", "10.2", "512.0", f"{PROCESS_MB + 2524:,.1f}"] in table
     assert "memory of a process on cpu-arm, as predicted, in MB" in text
     assert "memory" not in said(NOTE)
 

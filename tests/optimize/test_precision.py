@@ -12,11 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from shipworthy.backends.notes import notes
+from shipworthy.backends.onnx_types import element_types
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.errors import Refused
 from shipworthy.optimize.graph import Graph
 from shipworthy.optimize.int8 import Int8Static
-from shipworthy.optimize.nodes import element_types, outline
+from shipworthy.optimize.nodes import outline
 from shipworthy.optimize.precision import Half
 from shipworthy.records import Target
 

@@ -26,4 +26,4 @@ def digest(path: Path) -> str:
     if not beside:
         return own
     lines = [own, *(f"{file_digest(file) if file else 'unread'} {name}" for name, file in beside.items())]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from shipworthy.check.words import first_line, listed, plain
+from shipworthy.check.words import first_line, listed
+from shipworthy.text import plain
 
 # More than weights ever shrink, pruned ones among them; small members of text do, and harm nobody.
 RATIO, RATIO_BYTES = 200, 100_000_000

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto
 
 from shipworthy.check.footprint import Constant, Use
-from shipworthy.check.shapes import HALVES, bytes_of
+from shipworthy.check.shapes import HALVES, held_bytes
 
 PACKING = frozenset({"Gemm", "MatMul", "LSTM", "GRU", "RNN"})
 QUANTIZED = frozenset({"MatMulInteger", "QLinearMatMul", "QLinearConv", "ConvInteger", "DequantizeLinear"})
@@ -48,12 +48,6 @@ def names(graph: onnx.GraphProto) -> set[str]:
     return {tensor.name for tensor in graph.initializer} | set(nodes)
 
 
-def count(graph: onnx.GraphProto) -> int:
-    """How many nodes there are, in the graphs inside of nodes too."""
-    inner = (attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g"))
-    return len(graph.node) + sum(map(count, inner))
-
-
 def _uses(graph: onnx.GraphProto) -> dict[str, Use]:
     uses: dict[str, Use] = {}
     ranks = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
@@ -67,6 +61,6 @@ def _uses(graph: onnx.GraphProto) -> dict[str, Use]:
 
 
 def _constant(tensor: onnx.TensorProto, place: str, use: Use) -> Constant:
-    stored = bytes_of(tensor.data_type, tensor.dims)
+    stored = held_bytes(tensor.data_type, tensor.dims)
     held = 2 * stored if tensor.data_type in HALVES else stored
     return Constant(place, stored, held, use if tensor.data_type != TensorProto.STRING else "other")

@@ -12,9 +12,10 @@ from shipworthy.check import archives, format_onnx, format_safetensors, magic
 from shipworthy.check.law import Law
 from shipworthy.check.readable import READABLE
 from shipworthy.check.subject import Origin
-from shipworthy.check.words import first_line, plain
+from shipworthy.check.words import first_line
 from shipworthy.errors import Refused
 from shipworthy.records import Finding
+from shipworthy.text import plain
 
 ARCHIVE = Law(
     name="format.archive",

@@ -9,17 +9,19 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from shipworthy.backends import errand, notes, runners
+from shipworthy.backends import errand, external, notes, runners
+from shipworthy.backends.onnx_graph import every_node
 from shipworthy.backends.onnxruntime import session, version
-from shipworthy.check import limits, magic, parts, weights
+from shipworthy.check import limits, magic
 from shipworthy.check.graph import kernels
 from shipworthy.check.intake import IR_VERSION, OPSETS
 from shipworthy.check.law import Law
 from shipworthy.check.readable import READABLE
 from shipworthy.check.subject import Origin
-from shipworthy.check.words import first_line, listed, plain
+from shipworthy.check.words import first_line, listed
 from shipworthy.errors import Refused
 from shipworthy.records import Finding, Severity, Target
+from shipworthy.text import plain
 
 STANDARD = ("", "ai.onnx", "ai.onnx.ml")
 # ONNX's own operators that are not in the standard yet, optimizers of a training among them.
@@ -68,7 +70,7 @@ WEIGHTS = Law(
 SIZE = Law(
     name="format.size",
     severity="error",
-    holds="the model and its weights fit in one ONNX file, which holds 2 GB",
+    holds=f"the model and its weights fit in one ONNX file: {external.LIMIT_BYTES / 1e9:.1f} GB, for protobuf ends at 2",
     breaks="what loads, optimizes, measures and releases models here works on one file",
     mend="store weights as float16 or INT8, or split the model; onnxruntime by itself serves it from the files it has",
 )
@@ -99,7 +101,7 @@ LAWS = (VALID, RUNTIME, OPSET, IR, WEIGHTS, SIZE, OPERATORS, DEVICE, LOADS)
 def look(origin: Origin) -> Iterator[Finding]:
     """All laws of an ONNX file; what no one can read, and what is too large to load, is not handed on to a library."""
     path = origin.path
-    if path.stat().st_size > weights.LIMIT_BYTES:
+    if path.stat().st_size > external.LIMIT_BYTES:
         yield _too_large(origin, path.stat().st_size)
         return
     try:
@@ -114,12 +116,12 @@ def look(origin: Origin) -> Iterator[Finding]:
     yield from _versions(proto, origin.target)
     yield from _operators(proto, origin.target)
     yield from _device(proto, origin.target)
-    troubles = weights.problems(proto, path.parent)
-    yield from (WEIGHTS.found(one.place, one.text) for one in troubles if one.kind != "outside")
-    size = weights.whole_bytes(proto, path)
+    troubles = external.problems(proto, path.parent)
+    yield from (WEIGHTS.found(f"tensor {one.tensor}, file {one.file}", one.text) for one in troubles if one.kind != "outside")
+    size = external.whole_bytes(proto, path)
     del proto  # what follows reads the file again, and it may be large
     yield from _checker(origin)
-    if size > weights.LIMIT_BYTES:
+    if size > external.LIMIT_BYTES:
         yield _too_large(origin, size)
     elif not troubles:
         yield from _loads(origin)
@@ -164,7 +166,7 @@ def _operators(proto: onnx.ModelProto, target: Target) -> Iterator[Finding]:
     """One finding for each operator that is not ONNX's own, with its nodes."""
     within = {(plain(one.domain), plain(one.name)) for one in proto.functions}
     custom: dict[tuple[str, str], list[str]] = {}
-    for node in parts.nodes(proto):
+    for node in every_node(proto):
         operator = plain(node.domain), plain(node.op_type)
         if operator[0] not in STANDARD and operator not in within:
             custom.setdefault(operator, []).append(plain(node.name, 80) or f"(no name) of {listed(node.output, 1)}")
@@ -192,7 +194,7 @@ def _whose(domain: str, target: Target) -> tuple[Severity, str]:
 def _device(proto: onnx.ModelProto, target: Target) -> Iterator[Finding]:
     if reason := notes.misplaced(proto, target):
         yield DEVICE.found("INT8", reason, "optimize the original for this target")
-    kinds = {(plain(node.domain), plain(node.op_type)) for node in parts.nodes(proto)}
+    kinds = {(plain(node.domain), plain(node.op_type)) for node in every_node(proto)}
     if blocked := {domain for domain, _ in kinds if domain in BLOCKED}:
         text = f"operators of {listed(blocked)}: onnxruntime has optimized it for the CPU that it ran on then"
         here = target.runtime == "onnxruntime" and target.device == "cpu"

@@ -12,8 +12,9 @@ from typing import Any, BinaryIO
 
 from shipworthy.check.law import Law
 from shipworthy.check.subject import Origin
-from shipworthy.check.words import first_line, plain
+from shipworthy.check.words import first_line
 from shipworthy.records import Finding
+from shipworthy.text import plain
 
 HEADER_BYTES = 100_000_000
 METADATA = "__metadata__"

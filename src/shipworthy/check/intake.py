@@ -57,9 +57,8 @@ def take_in(path: Path, name: str, folder: Path, *, trust: bool = False, recipe:
     )
 
 
-def unread(path: Path, name: str) -> Model:
-    """What is known of a trained file that nobody has loaded: its digest, and where it lies."""
-    digest = source.digest(path)
+def unread(path: Path, name: str, digest: str) -> Model:
+    """What is known of a trained file that nobody has loaded: its ``source.digest``, and where it lies."""
     framework = "onnx" if path.suffix == ".onnx" else path.suffix.lstrip(".") or "folder"
     nothing = Signature(inputs=(), outputs=())
     origin = Source(path=str(path), digest=digest, framework=framework)
@@ -93,22 +92,29 @@ def read_proto(path: Path, origin: Path | None = None) -> onnx.ModelProto:
     """The ONNX file as a protobuf message; messages name ``origin``.
 
     Raises:
-        Refused: not an ONNX model, or an empty one.
+        Refused: not an ONNX model, an empty one, or one that is too large.
     """
-    origin = origin or path
+    origin, size = origin or path, path.stat().st_size
+    if size > external.LIMIT_BYTES:
+        raise Refused(
+            f"{origin} is more than one ONNX file holds",
+            found=f"{size / 1e9:.1f} GB",
+            expected=f"at most {external.LIMIT_BYTES / 1e9:.1f} GB: protobuf ends at 2 GB",
+            next="export it in float16, or in parts",
+        )
     try:
         proto = onnx.load_model_from_string(path.read_bytes())
     except DecodeError as error:
         raise Refused(
             f"{origin} is not an ONNX model",
-            found=f"{path.stat().st_size} bytes that are not its protobuf ({error})",
+            found=f"{size} bytes that are not its protobuf ({error})",
             expected="a whole .onnx file; a truncated download looks like this",
             next="copy or export the file again",
         ) from None
     if not proto.graph.node:
         raise Refused(
             f"{origin} is not an ONNX model",
-            found=f"no graph in its {path.stat().st_size} bytes",
+            found=f"no graph in its {size} bytes",
             expected="a model with at least one node",
             next="copy or export the file again",
         )

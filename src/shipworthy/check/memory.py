@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shipworthy import machine
+from shipworthy.backends.onnx_graph import nodes
 from shipworthy.check import constants, footprint, fusion, shapes
 from shipworthy.check.footprint import Constant
 from shipworthy.check.law import Law
 from shipworthy.check.liveness import Graph, Life, life
 from shipworthy.check.subject import Subject
 from shipworthy.records import Finding, MemoryPoint
-from shipworthy.targets import PROCESS_MB
+from shipworthy.targets import whole_mb
 
 # The rows of a call that measure and serve take unless they are told others.
 USUAL_ROWS = 32
@@ -68,7 +69,7 @@ def look(subject: Subject) -> Iterator[Finding | MemoryPoint]:
     yield from points
     yield from _fits(model, points, budget, free=free)
     yield _weights(model.constants, points[0])
-    yield from _peak(model.graph, sized)
+    yield from _peak(model.graph, sized, free=free)
 
 
 def foresee(subject: Subject, sized: shapes.Sized) -> Foreseen:
@@ -76,7 +77,7 @@ def foresee(subject: Subject, sized: shapes.Sized) -> Foreseen:
     graph = subject.proto.graph
     named = any(value.type.tensor_type.shape.dim[:1] and value.type.tensor_type.shape.dim[0].dim_param for value in graph.input)
     run = fusion.fused(sized.graph, constants.names(graph), named=named)
-    return Foreseen(tuple(constants.constants(graph)), run, constants.count(graph))
+    return Foreseen(tuple(constants.constants(graph)), run, sum(1 for _ in nodes(graph)))
 
 
 def _points(model: Foreseen, budget: float | None, *, free: bool) -> Iterator[MemoryPoint]:
@@ -84,7 +85,7 @@ def _points(model: Foreseen, budget: float | None, *, free: bool) -> Iterator[Me
     rows = 1
     while rows <= MOST_ROWS[budget is not None]:
         point = model.point(rows)
-        if rows > 1 and budget is not None and _whole(point) > budget:
+        if rows > 1 and budget is not None and whole_mb(point) > budget:
             return
         yield point
         if not free:
@@ -98,21 +99,21 @@ def _fits(model: Foreseen, points: Sequence[MemoryPoint], budget: float | None, 
     limit, whose = (
         (budget, "the target's budget") if budget is not None else (machine.describe().memory_mb, "this machine's memory")
     )
-    needs = f"a process with the model needs {_whole(first):,.0f} MB for calls of one row"
-    if _whole(first) > limit:
+    needs = f"a process with the model needs {whole_mb(first):,.0f} MB for calls of one row"
+    if whole_mb(first) > limit:
         parts = f"{first.weights_mb:,.0f} MB are weights, {first.activations_mb:,.0f} MB activations"
         yield BUDGET.found("model", f"{needs}, {whose} is {limit:,.0f} MB; {parts}")
         return
     if budget is None:
-        at = f", {_whole(last):,.0f} MB for {last.rows}" if last.rows > 1 else ""
+        at = f", {whole_mb(last):,.0f} MB for {last.rows}" if last.rows > 1 else ""
         yield BUDGET.note("model", f"{needs}{at}; the target has no budget (memory_mb)")
         return
     usual = model.point(USUAL_ROWS)
-    if free and _whole(usual) > budget:
+    if free and whole_mb(usual) > budget:
         largest = _largest(model, last.rows, USUAL_ROWS, budget)
         yield BUDGET.found(
             "model",
-            f"calls of {USUAL_ROWS} rows need {_whole(usual):,.0f} MB, {whose} is {budget:,.0f} MB; {largest} rows fit",
+            f"calls of {USUAL_ROWS} rows need {whole_mb(usual):,.0f} MB, {whose} is {budget:,.0f} MB; {largest} rows fit",
             f"batch_rows = {largest} under [measure], and send and serve no larger batches; or raise memory_mb of the target",
             severity="warning",
         )
@@ -125,35 +126,31 @@ def _largest(model: Foreseen, fits: int, not_any_more: int, budget: float) -> in
     """The most rows that fit, between those that do and those that do not."""
     while not_any_more - fits > 1:
         middle = (fits + not_any_more) // 2
-        if _whole(model.point(middle)) <= budget:
+        if whole_mb(model.point(middle)) <= budget:
             fits = middle
         else:
             not_any_more = middle
     return fits
 
 
-def _whole(point: MemoryPoint) -> float:
-    """The process before it loads anything, and what it grows by: what a budget is for."""
-    return PROCESS_MB + point.total_mb
-
-
 def _weights(every: Sequence[Constant], point: MemoryPoint) -> Finding:
     largest = sorted(every, key=lambda one: -one.held)[:LARGEST_SHOWN]
     listed = ", ".join(f"{one.place} {one.held / footprint.MB:,.1f} MB" for one in largest)
-    share = 100 * point.weights_mb / _whole(point)
+    share = 100 * point.weights_mb / whole_mb(point)
     kept = footprint.left_over(every) / footprint.MB
     text = f"{point.weights_mb:,.1f} MB, {share:.0f} % of the process at one row"
     text += f"; loading leaves {kept:,.1f} MB more of them behind" if kept > 1 else ""
     return WEIGHTS.note("model", text + (f"; the largest: {listed}" if listed else ""))
 
 
-def _peak(graph: Graph, sized: shapes.Sized) -> Iterator[Finding]:
-    one, many = life(graph, 1), life(graph, USUAL_ROWS)
+def _peak(graph: Graph, sized: shapes.Sized, *, free: bool) -> Iterator[Finding]:
+    one = life(graph, 1)
     absurd = _is_absurd(one)
     blamed = one.alive[0][0] if absurd else one.at
     made = next((step.place for step in graph.steps if blamed in step.outputs or blamed == step.place), "model")
     listed = ", ".join(f"{name} {_mb(size)} MB" for name, size in one.alive[:LARGEST_SHOWN])
-    text = f"{_mb(one.peak)} MB live at one time for one row, {_mb(many.peak)} MB for {USUAL_ROWS}: {listed or 'nothing'}"
+    more = f", {_mb(life(graph, USUAL_ROWS).peak)} MB for {USUAL_ROWS}" if free else ""
+    text = f"{_mb(one.peak)} MB live at one time for one row{more}: {listed or 'nothing'}"
     taken = "; ".join(sized.assumed)
     if sized.unknown:
         taken = "; ".join(filter(None, [taken, f"{len(sized.unknown)} tensors have no size and count as nothing"]))

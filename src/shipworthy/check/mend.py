@@ -16,8 +16,9 @@ from onnx import numpy_helper
 
 from shipworthy import data
 from shipworthy.backends.onnx_graph import keep
+from shipworthy.backends.onnx_types import light
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
-from shipworthy.check.graph.view import View, attribute, light, view
+from shipworthy.check.graph.view import View, attribute, view
 from shipworthy.check.intake import read_proto
 from shipworthy.errors import Failed, Refused
 from shipworthy.files import write_bytes
@@ -131,7 +132,9 @@ def _free(proto: onnx.ModelProto, rows: int) -> list[str]:
         if one.name in followers and dims and dims[0].dim_value == rows:
             dims[0].dim_param = name
             answered += 1
-    said = [f"the first dimension of {len(proto.graph.input)} inputs and {answered} outputs was {rows} and is free"]
+    borders = ((len(proto.graph.input), "input"), (answered, "output"))
+    counted = " and ".join(f"{count} {word}{'s'[: count != 1]}" for count, word in borders)
+    said = [f"the first dimension of {counted} was {rows} and is free"]
     return said + [f"{freed} Reshape copy it from what they read, and do not fix it at {rows}"] * bool(freed)
 
 

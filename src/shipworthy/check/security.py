@@ -13,15 +13,16 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from shipworthy import records
-from shipworthy.backends import sklearn, tensorflow, tensorflow_file, torch
-from shipworthy.check import archives, unpacked, weights
+from shipworthy.backends import external, sklearn, tensorflow, tensorflow_file, torch
+from shipworthy.check import archives, unpacked
 from shipworthy.check.callables import judge
 from shipworthy.check.law import Law
 from shipworthy.check.subject import Origin
-from shipworthy.check.words import listed, plain
+from shipworthy.check.words import listed
 from shipworthy.errors import Refused
 from shipworthy.files import file_digest
 from shipworthy.records import Bundle, Finding
+from shipworthy.text import plain
 
 TRUST = "if you made it yourself or trust its maker, say so with --trust, or trust = true under [model] in shipworthy.toml"
 
@@ -125,11 +126,10 @@ def _paths(origin: Origin) -> Iterator[Finding]:
             if one.is_symlink() and not one.resolve().is_relative_to(inside):
                 yield PATHS.found(f"{place}, {plain(one.relative_to(path), 80)}", f"a link leads to {plain(one.resolve())}")
     elif path.suffix == ".onnx":
-        if path.stat().st_size <= weights.LIMIT_BYTES:
+        if path.stat().st_size <= external.LIMIT_BYTES:
             proto = onnx.load_model_from_string(path.read_bytes())
-            yield from (
-                PATHS.found(one.place, one.text) for one in weights.problems(proto, path.parent) if one.kind == "outside"
-            )
+            strays = (one for one in external.problems(proto, path.parent) if one.kind == "outside")
+            yield from (PATHS.found(f"tensor {one.tensor}, file {one.file}", one.text) for one in strays)
     else:
         yield from (PATHS.found(f"{place}, member {member}", text) for member, text in archives.strays(path))
 

@@ -15,8 +15,10 @@ from pathlib import Path
 import onnx
 from onnx import TensorProto, helper
 
+from shipworthy.backends.onnx_types import bytes_of
 from shipworthy.backends.onnxruntime import OnnxRuntimeRunner
 from shipworthy.check.liveness import Graph, Size, Step
+from shipworthy.check.words import title
 from shipworthy.data import Dataset, made_up
 from shipworthy.errors import Failed, Refused
 from shipworthy.protocols import Array
@@ -29,7 +31,6 @@ KEPT_NUMBERS = 1024
 # std::string, of which short texts are a part.
 TEXT_BYTES = 32
 HALVES = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
-BITS: dict[int, int] = {TensorProto.INT4: 4, TensorProto.UINT4: 4, TensorProto.FLOAT4E2M1: 4}
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 Sizes = Mapping[str, Size]
 
@@ -76,12 +77,9 @@ def skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
     return bones
 
 
-def bytes_of(kind: int, dims: Sequence[int]) -> float:
+def held_bytes(kind: int, dims: Sequence[int]) -> float:
     """Bytes of a tensor in memory; halves count as they are stored."""
-    if kind == TensorProto.STRING:
-        return TEXT_BYTES * math.prod(dims)
-    bits = BITS.get(kind)
-    return math.prod(dims) * (bits / 8 if bits else helper.tensor_dtype_to_np_dtype(kind).itemsize)
+    return TEXT_BYTES * math.prod(dims) if kind == TensorProto.STRING else float(bytes_of(kind, dims) or 0)
 
 
 def _strip(graph: onnx.GraphProto, bones: onnx.GraphProto) -> None:
@@ -151,9 +149,8 @@ def _graph(one: onnx.GraphProto, two: onnx.GraphProto, outer: Sizes) -> tuple[Gr
                 inner.append(branch)
                 hidden += [name for part in lost for name in part]
                 reads += [name for step in inner[-1].steps for name in step.inputs if name in known]
-        place = f"node {node.name or ', '.join(node.output)} ({node.op_type})"
         work = _work(node, {**outer, **known})
-        steps.append(Step(_kind(node, ranks), tuple(reads), tuple(filter(None, node.output)), place, tuple(inner), work))
+        steps.append(Step(_kind(node, ranks), tuple(reads), tuple(filter(None, node.output)), title(node), tuple(inner), work))
     return Graph(tuple(steps), sizes, tuple(value.name for value in one.output)), unknown, hidden
 
 
@@ -170,7 +167,7 @@ def _known(graph: onnx.GraphProto) -> dict[str, tuple[float, tuple[int, ...]]]:
 
 def _computed(kind: int, dims: Sequence[int]) -> float:
     """Bytes of an activation: CPUs have few kernels for halves, and onnxruntime computes in float32 between casts."""
-    return 4.0 * math.prod(dims) if kind in HALVES else bytes_of(kind, dims)
+    return 4.0 * math.prod(dims) if kind in HALVES else held_bytes(kind, dims)
 
 
 def _kind(node: onnx.NodeProto, ranks: Mapping[str, int]) -> str:

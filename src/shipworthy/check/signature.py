@@ -89,7 +89,7 @@ def look(subject: Subject) -> Iterator[Finding]:
             yield UNUSED.found(f"input {spec}", "no output depends on it")
     weights = [one.name for one in subject.proto.graph.input if one.name in seen.weights]
     if weights:
-        yield WEIGHTS.found(f"weight {weights[0]}", f"{len(weights)} of {len(seen.weights)} weights are inputs as well")
+        yield WEIGHTS.found(f"initializer {weights[0]}", f"{len(weights)} of {len(seen.weights)} weights are inputs as well")
 
 
 def _batch(kind: str, spec: TensorSpec) -> Iterator[Finding]:

@@ -17,7 +17,8 @@ import numpy as np
 
 from shipworthy.check import archives, magic
 from shipworthy.check.pickles import Name, Opaque, names
-from shipworthy.check.words import first_line, plain
+from shipworthy.check.words import first_line
+from shipworthy.text import plain
 
 # What one pickle may unpack to; an archive within an archive is unpacked in memory.
 MOST_BYTES, MOST_NESTED_BYTES = 2**32, 2**28

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-MOST = 160
+import onnx
 
-
-def plain(said: object, most: int = MOST) -> str:
-    """Text or bytes of a file in one line of printable characters, cut to ``most``."""
-    text = said.decode("utf-8", errors="backslashreplace") if isinstance(said, bytes) else str(said)
-    if len(text) > most:
-        text = f"{text[: most - 3]}..."
-    return "".join(one if one.isprintable() else one.encode("unicode_escape", "surrogatepass").decode() for one in text)
+from shipworthy.text import plain
 
 
 def first_line(error: BaseException) -> str:
@@ -25,3 +19,8 @@ def listed(names: Iterable[object], shown: int = 5) -> str:
     every = [plain(name, 80) for name in names]
     rest = f" and {len(every) - shown} more" if len(every) > shown else ""
     return ", ".join(every[:shown]) + rest
+
+
+def title(node: onnx.NodeProto) -> str:
+    """A node as the place of a finding."""
+    return f"node {node.name or 'that gives ' + next(filter(None, node.output), '?')} ({node.op_type})"

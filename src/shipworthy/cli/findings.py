@@ -15,6 +15,7 @@ from shipworthy.cli import show as shipped
 from shipworthy.cli.options import Way, lists
 from shipworthy.records import Finding, MemoryPoint, Shipment
 from shipworthy.settings import Settings
+from shipworthy.targets import whole_mb
 from shipworthy.text import inert, printable, printable_lines
 
 # Longer lines are hard to read.
@@ -74,10 +75,10 @@ def _print(console: Console, findings: Iterable[Finding], width: int) -> None:
 
 def _memory(points: Sequence[MemoryPoint]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head in ("  rows of a call", "weights", "activations", "in all"):
+    for head in ("  rows of a call", "weights", "activations", "whole process"):
         table.add_column(head, justify="right", no_wrap=True)
     for one in points:
-        table.add_row(f"{one.rows:,}", f"{one.weights_mb:,.1f}", f"{one.activations_mb:,.1f}", f"{one.total_mb:,.1f}")
+        table.add_row(f"{one.rows:,}", f"{one.weights_mb:,.1f}", f"{one.activations_mb:,.1f}", f"{whole_mb(one):,.1f}")
     return table
 
 

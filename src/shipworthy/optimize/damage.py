@@ -18,10 +18,11 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from shipworthy.backends.onnx_types import element_types
 from shipworthy.backends.onnxruntime_passes import feed
 from shipworthy.optimize.calibration import Ranges
 from shipworthy.optimize.int8 import OPERATORS, WEIGHTED, Int8Static, prepared
-from shipworthy.optimize.nodes import element_types, write
+from shipworthy.optimize.nodes import write
 from shipworthy.protocols import Array, Arrays
 
 # Noise is a matter of the kind of values, not of their number.

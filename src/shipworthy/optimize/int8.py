@@ -16,11 +16,12 @@ import onnx
 from onnx import numpy_helper
 
 from shipworthy.backends.notes import DYNAMIC, note
+from shipworthy.backends.onnx_types import element_types
 from shipworthy.backends.onnxruntime_passes import quantize_dynamic, quantize_static
 from shipworthy.errors import Refused
 from shipworthy.optimize import reasons
 from shipworthy.optimize.calibration import Method, Ranges, calibrate
-from shipworthy.optimize.nodes import element_types, name_nodes, outline, read, write
+from shipworthy.optimize.nodes import name_nodes, outline, read, write
 from shipworthy.protocols import Arrays
 from shipworthy.records import Int8Types, Target
 

@@ -16,7 +16,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from shipworthy.backends.onnx_graph import branches, keep, outputs, read_inside
-from shipworthy.optimize.nodes import element_types, opset
+from shipworthy.backends.onnx_types import element_types
+from shipworthy.optimize.nodes import opset
 
 Low = Literal["float16", "bfloat16"]
 TYPES: dict[Low, int] = {"float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}

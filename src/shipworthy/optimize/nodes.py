@@ -7,26 +7,19 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
+from shipworthy.backends import external
 from shipworthy.errors import Refused
-
-# One protobuf message cannot be larger, and a variant is one file.
-LIMIT_BYTES = 2**31 - 1
 
 
 def read(path: Path) -> onnx.ModelProto:
     """The model with its weights, those in other files too.
 
     Raises:
-        Refused: it is not a model, a file of its weights is missing, or it is too large for one file.
+        Refused: it is not a model, or its weights cannot be joined (``external.join``).
     """
-    size = whole_bytes(path)
-    if size > LIMIT_BYTES:
-        raise Refused(
-            "the model is larger than one ONNX file can be",
-            found=f"{size / 1e6:.0f} MB with its weights",
-            expected=f"at most {LIMIT_BYTES / 1e6:.0f} MB: a variant is one file",
-        )
-    return onnx.load_model(path)
+    proto = outline(path)
+    external.join(proto, path)
+    return proto
 
 
 def outline(path: Path) -> onnx.ModelProto:
@@ -41,39 +34,9 @@ def outline(path: Path) -> onnx.ModelProto:
         raise Refused(f"{path} is not an ONNX model", found=str(error)) from None
 
 
-def whole_bytes(path: Path) -> int:
-    """Size of the model and of the files beside it that hold weights, in bytes.
-
-    Raises:
-        Refused: it is not a model, or one of those files is missing.
-    """
-    proto = outline(path)
-    size = path.stat().st_size
-    for name in sorted({_location(tensor) for tensor in proto.graph.initializer} - {""}):
-        beside = path.parent / name
-        if not beside.is_file():
-            raise Refused("a file of the model's weights is missing", found=name, next="keep it beside the model")
-        size += beside.stat().st_size
-    return size
-
-
-def _location(tensor: onnx.TensorProto) -> str:
-    if tensor.data_location != onnx.TensorProto.EXTERNAL:
-        return ""
-    return next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
-
-
 def write(proto: onnx.ModelProto, path: Path) -> None:
     """Write the model as one file; the same model always gives the same bytes."""
     path.write_bytes(proto.SerializeToString(deterministic=True))
-
-
-def element_types(proto: onnx.ModelProto) -> dict[str, int]:
-    """Element type of every tensor of the outermost graph that is known, weights too."""
-    graph = onnx.shape_inference.infer_shapes(proto).graph
-    described = [*graph.value_info, *graph.input, *graph.output]
-    found = {one.name: one.type.tensor_type.elem_type for one in described if one.type.HasField("tensor_type")}
-    return found | {tensor.name: tensor.data_type for tensor in graph.initializer}
 
 
 def opset(proto: onnx.ModelProto, domain: str = "") -> int:

@@ -201,16 +201,16 @@ def test_a_server_needs_no_exporter():
     [
         (("torch==2.3.1+cu121", "onnxruntime-gpu==1.20.1"), "cuda", "error", "cuDNN"),
         (("onnxruntime-gpu==1.20.1", "nvidia-cudnn-cu12==8.9.7.29"), "cuda", "error", "cuDNN"),
-        (("torch==2.9.1", "onnxruntime-gpu==1.31.1"), "cuda", "warning", "torch"),
+        (("torch==2.9.1", "onnxruntime-gpu==1.31.1"), "cuda", "warning", "package torch"),
         (("onnxruntime-gpu==1.31.1", "tensorrt-cu13==11.4.0.106"), "cuda", "warning", "TensorRT"),
         (("onnxruntime-gpu==1.31.1", "tensorrt-cu13==11.4.0.106"), "tensorrt-10", "error", "TensorRT"),
-        (("onnxruntime==1.20.1",), "cuda", "error", "onnxruntime"),
-        (("onnxruntime-gpu==1.20.1",), "cpu-x86", "warning", "onnxruntime-gpu"),
+        (("onnxruntime==1.20.1",), "cuda", "error", "package onnxruntime"),
+        (("onnxruntime-gpu==1.20.1",), "cpu-x86", "warning", "package onnxruntime-gpu"),
         (("tensorrt==10.3.0",), "tensorrt-11", "error", "TensorRT"),
-        (("onnxruntime-gpu==1.31.1",), "tensorrt-11", "warning", "onnxruntime-gpu"),
+        (("onnxruntime-gpu==1.31.1",), "tensorrt-11", "warning", "package onnxruntime-gpu"),
         (("tensorrt==11.4.0.106",), "jetson-agx-xavier", "error", "jetson-agx-xavier"),
         (("torch==2.13.0+cu130",), "jetson-agx-xavier", "error", "jetson-agx-xavier"),
-        (("onnxruntime-gpu==1.31.1", "python ==3.12.*"), "jetson-orin", "warning", "onnxruntime-gpu"),
+        (("onnxruntime-gpu==1.31.1", "python ==3.12.*"), "jetson-orin", "warning", "package onnxruntime-gpu"),
         (("numpy==2.0.0", "python ==3.9.*"), "jetson-orin", "error", "jetson-orin"),
     ],
 )
@@ -252,11 +252,11 @@ def test_the_nearest_jetpack_is_named():
 @pytest.mark.parametrize(
     ("serving", "kind", "place", "says"),
     [
-        (("onnxruntime==1.24.4", "python ==3.10.*"), "cpu-x86", "onnxruntime", "requires Python >=3.11"),
-        (("onnxruntime==1.17.3", "python ==3.13.*", "numpy<2"), "cpu-x86", "onnxruntime", "no wheel for a Python after 3.12"),
-        (("onnxruntime-gpu==1.31.1",), "jetson-agx-xavier", "onnxruntime-gpu", "serving has python==3.8.* (JetPack 5.1)"),
-        (("torch==2.2.2", "numpy==2.0.2"), "cpu-x86", "torch", "built for numpy 1; serving has numpy==2.0.2"),
-        (("scikit-learn==1.4.1", "numpy==2.0.2"), "cpu-x86", "scikit-learn", "built for numpy 1"),
+        (("onnxruntime==1.24.4", "python ==3.10.*"), "cpu-x86", "package onnxruntime", "requires Python >=3.11"),
+        (("onnxruntime==1.17.3", "python ==3.13.*", "numpy<2"), "cpu-x86", "package onnxruntime", "for a Python after 3.12"),
+        (("onnxruntime-gpu==1.31.1",), "jetson-agx-xavier", "package onnxruntime-gpu", "has python==3.8.* (JetPack 5.1)"),
+        (("torch==2.2.2", "numpy==2.0.2"), "cpu-x86", "package torch", "built for numpy 1; serving has numpy==2.0.2"),
+        (("scikit-learn==1.4.1", "numpy==2.0.2"), "cpu-x86", "package scikit-learn", "built for numpy 1"),
     ],
 )
 def test_no_build_for_the_python_or_the_numpy(serving, kind, place, says):
@@ -303,12 +303,12 @@ def test_builds_for_this_python_and_numpy_are_silent(serving):
         (("torch==1.12.1", "tensorrt==8.6.1"), "CUDA", "CUDA 11: torch==1.12.1 (line 1), CUDA 12: tensorrt==8.6.1"),
         (("torch==2.7.1", "onnxruntime-gpu==1.31.1"), "CUDA", "CUDA 11 or 12: torch"),
         (("cudatoolkit==11.3", "cupy-cuda12x==13.0"), "CUDA", "no CUDA suits all"),
-        (("onnxruntime==1.20.1", "onnxruntime-gpu==1.20.1"), "onnxruntime and onnxruntime-gpu", "fill one folder"),
-        (("numpy==1.26.4", "numpy==2.0.0"), "numpy", "no version is both"),
-        (("scikit-learn==1.3.2", "numpy==2.0.0"), "scikit-learn and numpy", "requires numpy<2.0,>=1.17.3"),
-        (("tensorflow==2.15.1", "protobuf>=5"), "tensorflow and protobuf", "requires protobuf"),
-        (("onnx==1.13.1", "protobuf==4.25.8"), "onnx and protobuf", "requires protobuf<4"),
-        (("skl2onnx==1.14.1", "scikit-learn==1.3.0"), "skl2onnx and scikit-learn", "requires scikit-learn<1.3"),
+        (("onnxruntime==1.20.1", "onnxruntime-gpu==1.20.1"), "package onnxruntime and onnxruntime-gpu", "fill one folder"),
+        (("numpy==1.26.4", "numpy==2.0.0"), "package numpy", "no version is both"),
+        (("scikit-learn==1.3.2", "numpy==2.0.0"), "package scikit-learn and numpy", "requires numpy<2.0,>=1.17.3"),
+        (("tensorflow==2.15.1", "protobuf>=5"), "package tensorflow and protobuf", "requires protobuf"),
+        (("onnx==1.13.1", "protobuf==4.25.8"), "package onnx and protobuf", "requires protobuf<4"),
+        (("skl2onnx==1.14.1", "scikit-learn==1.3.0"), "package skl2onnx and scikit-learn", "requires scikit-learn<1.3"),
     ],
 )
 def test_what_cannot_be_installed_together(serving, place, says):
@@ -337,7 +337,7 @@ def test_what_can_be_installed_together(serving):
 def test_the_metadata_of_what_is_installed_goes_before_the_table():
     here = {"mine": Installed("1.0", ("numpy<2", "scipy<1; extra == 'x'", "torch<1; python_version < '3'", "!!"), 1.0)}
     serving = ("mine==1.0", "numpy==2.0.0", "scipy==1.17.1", "torch==2.13.0")
-    assert only(together, case(*serving, installed=here)).place == "mine and numpy"
+    assert only(together, case(*serving, installed=here)).place == "package mine and numpy"
     assert said(together, case("mine==2.0", *serving[1:], installed=here)) == []
 
 
@@ -352,8 +352,8 @@ def test_what_only_training_needs_is_named_with_its_weight():
     here = {"jupyter": Installed("1.0", (), 12.4)}
     found = list(surplus.judge(case("jupyter", "torch", "onnxruntime", installed=here)))
     assert [(one.law, one.severity, one.place) for one in found] == [
-        ("environment.training_only", "warning", "jupyter"),
-        ("environment.training_only", "warning", "torch"),
+        ("environment.training_only", "warning", "package jupyter"),
+        ("environment.training_only", "warning", "package torch"),
     ]
     assert "12 MB" in found[0].evidence
     assert "MB" not in found[1].evidence

@@ -42,7 +42,7 @@ def judge(case: Case) -> Iterator[Finding]:
                 mend = f"run serving on Python {one.pinned or one.specifier}"
             else:
                 mend = f"pip install '{name}{one.specifier}' in serving"
-            yield APART.found(name, f"training has {one}, serving {served}: {how}", mend, severity)
+            yield APART.found(f"package {name}", f"training has {one}, serving {served}: {how}", mend, severity)
 
 
 def _weigh(case: Case, trained: Package, served: Package) -> tuple[Severity, str]:

@@ -52,7 +52,7 @@ def _usual(case: Case) -> Iterator[Finding]:
         if need.usual and need.usual not in common and len(need.majors) > 1:
             wanted = max(common)
             yield CUDA.found(
-                need.package.name,
+                f"package {need.package.name}",
                 f"the rest needs CUDA {wanted}; of {need.package} pip takes the build for CUDA {need.usual}",
                 f"install the build for CUDA {wanted} of {need.package.name}, and pin it with its +cu{wanted}… in the version",
                 "warning",
@@ -76,7 +76,7 @@ def _tensorrt(case: Case) -> Iterator[Finding]:
         major = max(links, default=0)
         if wanted and links and wanted not in links:
             yield CUDA.found(
-                runtime.name,
+                f"package {runtime.name}",
                 f"the target is {kind}; {runtime} links TensorRT {major}, so its TensorRT provider does not load",
                 f"serve engines of TensorRT's own, or name the target of the kind tensorrt-{major}",
                 "warning",
@@ -97,14 +97,14 @@ def _device(case: Case) -> Iterator[Finding]:
         for one in case.serving.find("onnxruntime"):
             if not case.serving.has("onnxruntime-gpu"):
                 yield CUDA.found(
-                    one.name,
+                    f"package {one.name}",
                     f"the target {case.target.name} has a GPU; {one} is the build for CPUs",
                     _NVIDIA if case.target.kind in BOARDS else "pip uninstall onnxruntime; pip install onnxruntime-gpu",
                 )
     else:
         for one in case.serving.find("onnxruntime-gpu"):
             yield CUDA.found(
-                one.name,
+                f"package {one.name}",
                 f"the target {case.target.name} has no GPU; {one} is the build for CUDA, some 250 MB",
                 "pip uninstall onnxruntime-gpu; pip install onnxruntime",
                 "warning",
@@ -128,7 +128,7 @@ def _board(case: Case) -> Iterator[Finding]:
     for runtime in case.serving.find("onnxruntime-gpu"):
         if case.target.runtime == "tensorrt":
             yield CUDA.found(
-                runtime.name,
+                f"package {runtime.name}",
                 f"the wheel for ARM of {runtime} has no TensorRT provider, only that of CUDA",
                 f"{_NVIDIA}, or serve engines of TensorRT's own",
                 "warning",

@@ -38,11 +38,13 @@ def _pairs(package: Package, listing: Listing, *, exports: bool) -> Iterator[Fin
         if not row.other_range:
             # A server needs no exporter: what is missing is missed only where a model is exported.
             if exports and not others:
-                yield FRAMEWORK.found(package.name, f"{package} without {row.other}: {row.says}", row.mend, row.severity)
+                yield FRAMEWORK.found(
+                    f"package {package.name}", f"{package} without {row.other}: {row.says}", row.mend, row.severity
+                )
             continue
         for other in others:
             if other.near and SpecifierSet(row.other_range).contains(other.near, prereleases=True):
-                yield FRAMEWORK.found(package.name, f"{package} with {other}: {row.says}", row.mend, row.severity)
+                yield FRAMEWORK.found(f"package {package.name}", f"{package} with {other}: {row.says}", row.mend, row.severity)
 
 
 def _newer(package: Package, listing: Listing) -> Iterator[Finding]:
@@ -52,7 +54,7 @@ def _newer(package: Package, listing: Listing) -> Iterator[Finding]:
         if row and knows and row.opset > knows.opset and not row.follows_onnx:
             newer = next((one.release for one in table.table().onnx if one.opset >= row.opset), "")
             yield FRAMEWORK.found(
-                package.name,
+                f"package {package.name}",
                 f"{row.how} of {package} writes opset {row.opset}; {onnx} knows opsets up to {knows.opset}",
                 f"pip install 'onnx>={newer}'" if newer else f"export with opset {knows.opset}",
             )

@@ -49,13 +49,13 @@ def _python(package: Package, python: Package, version: Version) -> Iterator[Fin
         return
     if says.python and not meet(python.specifier, SpecifierSet(says.python)):
         yield PYTHONS.found(
-            package.name,
+            f"package {package.name}",
             f"{package} requires Python {says.python}; serving has {python}",
             f"pin an older {package.name}, or run serving on Python {says.python}",
         )
     elif says.newest and not python.may_be(f"<={says.newest}.99"):
         yield PYTHONS.found(
-            package.name,
+            f"package {package.name}",
             f"{package} has no wheel for a Python after {says.newest}; serving has {python}",
             f"pin a newer {package.name}, or run serving on Python {says.newest}",
         )
@@ -72,7 +72,7 @@ def _numpy(case: Case, package: Package, version: Version) -> Iterator[Finding]:
         if one.may_be(">=2") and not refuses(case, package, one):
             sure = one.pinned is not None or not one.may_be("<2")
             yield PYTHONS.found(
-                package.name,
+                f"package {package.name}",
                 f"{package} is built for numpy 1; serving {'has' if sure else 'may get'} {one}",
                 mend,
                 "error" if sure else "warning",
@@ -80,5 +80,8 @@ def _numpy(case: Case, package: Package, version: Version) -> Iterator[Finding]:
     beyond = Package(NUMPY, SpecifierSet(">=2"), "not listed")
     if not numpy and requires(case, package, NUMPY) and not refuses(case, package, beyond):
         yield PYTHONS.found(
-            package.name, f"{package} is built for numpy 1; no list bounds numpy, so pip takes numpy 2", mend, "warning"
+            f"package {package.name}",
+            f"{package} is built for numpy 1; no list bounds numpy, so pip takes numpy 2",
+            mend,
+            "warning",
         )

@@ -76,7 +76,7 @@ def _against(package: Package, written: Written) -> Iterator[Finding]:
     has = f"opset {written.opset}" + (f" and IR version {written.ir}" if written.ir else "")
     allows = "is" if package.near else "may be"
     yield RUNTIME.found(
-        package.name,
+        f"package {package.name}",
         f"{written.who} has {has}; {package} {allows} {worst.release}, which loads at most opset {worst.opset} and "
         f"IR version {worst.ir}",
         _mend(package, written, low[0]),

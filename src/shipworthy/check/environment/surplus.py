@@ -43,7 +43,9 @@ def judge(case: Case) -> Iterator[Finding]:
             told.add(package.name)
             here = case.installed.get(package.name)
             weight = f", {here.size_mb:.0f} MB without what it requires" if here else ""
-            yield TRAINING_ONLY.found(package.name, f"{package} is {why}{weight}", f"strike it out of {package.where}")
+            yield TRAINING_ONLY.found(
+                f"package {package.name}", f"{package} is {why}{weight}", f"strike it out of {package.where}"
+            )
     yield from _differ(case)
 
 

@@ -30,18 +30,20 @@ def judge(case: Case) -> Iterator[Finding]:
     """Lines against each other, one folder for two, requirements, and CUDA."""
     for name, lines in case.serving.by_name.items():
         if twice := disagree(lines):
-            yield TOGETHER.found(name, f"no version is both {twice[0]} and {twice[1]}", "strike out one of the two lines")
+            yield TOGETHER.found(
+                f"package {name}", f"no version is both {twice[0]} and {twice[1]}", "strike out one of the two lines"
+            )
     both = [case.serving.find(name) for name in SAME_FOLDER]
     if all(both):
         yield TOGETHER.found(
-            " and ".join(SAME_FOLDER),
+            f"package {' and '.join(SAME_FOLDER)}",
             f"{both[0][0]} and {both[1][0]} fill one folder: the last that is installed overwrites the other",
             "pip uninstall onnxruntime onnxruntime-gpu; pip install the one that the target needs",
         )
     for package in case.serving.packages:
         for needed, other in _refused(case, package):
             yield TOGETHER.found(
-                f"{package.name} and {other.name}",
+                f"package {package.name} and {other.name}",
                 f"{package} requires {needed}; listed is {other}",
                 f"pip install '{needed}', or another version of {package.name}",
             )

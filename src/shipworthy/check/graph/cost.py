@@ -44,25 +44,24 @@ LAWS = (FUSED,)
 
 def look(subject: Subject, seen: View) -> Iterator[Finding]:
     """One figure: how much longer a call takes as the model is written."""
-    place = f"{len(seen.nodes)} nodes"
     size = sum(tensor.ByteSize() for tensor in seen.weights.values())
     if size > LARGEST_BYTES:
-        yield FUSED.note(place, f"what folding and fusion gain is not measured: that would take {2 * size / 1e6:.0f} MB more")
+        yield FUSED.note("model", f"what folding and fusion gain is not measured: that would take {2 * size / 1e6:.0f} MB more")
         return
     try:
         ratio, low, high, pairs = _measure(subject)
     except ShipworthyError as error:
-        yield FUSED.note(place, f"what folding and fusion gain is not measured: {error.what}")
+        yield FUSED.note("model", f"what folding and fusion gain is not measured: {error.what}")
         return
     if not pairs:
-        yield FUSED.note(place, f"what folding and fusion gain is not measured: one call takes {ratio:.1f} s")
+        yield FUSED.note("model", f"what folding and fusion gain is not measured: one call takes {ratio:.1f} s")
         return
     evidence = (
         f"one row takes {ratio:.2f} times ({low:.2f} to {high:.2f}, 95 %, {pairs} pairs in turn, "
         f"{subject.target.threads} thread{'s'[: subject.target.threads != 1]}) as long as after onnxruntime's folding and "
         f"fusion{_missed(seen)}"
     )
-    yield FUSED.found(place, evidence) if low > LUCK else FUSED.note(place, evidence)
+    yield FUSED.found("model", evidence) if low > LUCK else FUSED.note("model", evidence)
 
 
 def _measure(subject: Subject) -> tuple[float, float, float, int]:

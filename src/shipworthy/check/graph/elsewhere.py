@@ -8,9 +8,10 @@ import onnx
 
 from shipworthy.backends import errand
 from shipworthy.check.graph.tensorrt_operators import READ, TABLE
-from shipworthy.check.graph.view import View, called, listed
+from shipworthy.check.graph.view import View, listed
 from shipworthy.check.law import Law
 from shipworthy.check.subject import Subject
+from shipworthy.check.words import title
 from shipworthy.records import Finding
 
 # TensorRT has no numbers of these types; whole numbers of 8 bits only as quantized ones.
@@ -52,7 +53,7 @@ def fallbacks(seen: View, functions: Collection[tuple[str, str]] = ()) -> Iterat
         f"{len(left)} of {len(seen.nodes)} nodes are not read by TensorRT (table: {TABLE}; later versions read more): "
         f"{listed(left)}; the rest is at least {engines} engine{'s'[: engines != 1]}"
     )
-    yield FALLBACK.found(f"node {called(left[0])}", evidence)
+    yield FALLBACK.found(title(left[0]), evidence)
 
 
 def _is_read(node: onnx.NodeProto, seen: View, functions: Collection[tuple[str, str]]) -> bool:

@@ -13,12 +13,14 @@ from pathlib import Path
 
 import onnx
 
+from shipworthy.backends.onnx_types import light
 from shipworthy.backends.onnxruntime import version
 from shipworthy.backends.onnxruntime_passes import refusal
-from shipworthy.check.graph.view import View, called, light, listed, view
+from shipworthy.check.graph.view import View, listed, view
 from shipworthy.check.intake import read_proto
 from shipworthy.check.law import Law
 from shipworthy.check.subject import Origin
+from shipworthy.check.words import title
 from shipworthy.errors import Refused
 from shipworthy.records import Finding
 
@@ -51,7 +53,7 @@ def look(origin: Origin) -> Iterator[Finding]:
         if not said.startswith(MISSING):
             return
         found = _nodes(proto, folder)
-    place = f"node {called(found[0])}" if found else str(origin.named)
+    place = title(found[0]) if found else str(origin.named)
     nodes = f"{len(found)} nodes: {listed(found)}; it says: " if found else ""
     yield KERNEL.found(place, f"onnxruntime {version()} has no kernel for {nodes}{said.removeprefix(MISSING)}")
 

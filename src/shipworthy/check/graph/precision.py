@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import onnx
 
-from shipworthy.check.graph.view import View, called, listed
+from shipworthy.check.graph.view import View, listed
 from shipworthy.check.law import Law
+from shipworthy.check.words import title
 from shipworthy.records import Finding
 
 DOUBLE, WHOLE = onnx.TensorProto.DOUBLE, onnx.TensorProto.INT64
@@ -60,11 +61,11 @@ def look(seen: View) -> Iterator[Finding]:
         if node.op_type not in MOVES and any(seen.types.get(name) == DOUBLE for name in (*node.input, *node.output) if name)
     ]
     if doubles:
-        yield FLOAT64.found(f"node {called(doubles[0])}", f"{len(doubles)} nodes compute in float64: {listed(doubles)}")
+        yield FLOAT64.found(title(doubles[0]), f"{len(doubles)} nodes compute in float64: {listed(doubles)}")
     data = _from_callers(seen)
     whole = [node for node in seen.nodes if id(node) in data and node.op_type in COUNTS and not _are_indices(node, seen)]
     if whole:
-        yield INT64.found(f"node {called(whole[0])}", f"{len(whole)} nodes compute data in int64: {listed(whole)}")
+        yield INT64.found(title(whole[0]), f"{len(whole)} nodes compute data in int64: {listed(whole)}")
 
 
 def _from_callers(seen: View) -> set[int]:

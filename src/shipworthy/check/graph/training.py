@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import onnx
 
-from shipworthy.check.graph.view import View, attribute, called, listed
+from shipworthy.check.graph.view import View, attribute, listed
 from shipworthy.check.law import Law
+from shipworthy.check.words import title
 from shipworthy.records import Finding
 
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
@@ -44,15 +45,15 @@ def look(seen: View) -> Iterator[Finding]:
     """Everything that a training needs and a server does not."""
     for node in seen.every:
         if node.op_type == "BatchNormalization" and attribute(node, "training_mode"):
-            yield TRAINING.found(f"node {called(node)}", "training_mode is 1: it normalizes by the rows of the batch")
+            yield TRAINING.found(title(node), "training_mode is 1: it normalizes by the rows of the batch")
         elif node.op_type == "Dropout" and len(node.input) > MODE and node.input[MODE]:
             yield from _dropout(node, seen)
     losses = [one for one in seen.every if one.op_type in LOSSES or one.domain in DOMAINS]
     if losses:
-        yield LOSS.found(f"node {called(losses[0])}", f"{len(losses)} nodes of a training: {listed(losses)}")
+        yield LOSS.found(title(losses[0]), f"{len(losses)} nodes of a training: {listed(losses)}")
     drawn = [one for one in seen.every if one.op_type in RANDOM and one.domain in ("", "ai.onnx")]
     if drawn:
-        yield RANDOM_OPERATORS.found(f"node {called(drawn[0])}", f"{len(drawn)} nodes draw random numbers: {listed(drawn)}")
+        yield RANDOM_OPERATORS.found(title(drawn[0]), f"{len(drawn)} nodes draw random numbers: {listed(drawn)}")
 
 
 def _dropout(node: onnx.NodeProto, seen: View) -> Iterator[Finding]:
@@ -60,6 +61,6 @@ def _dropout(node: onnx.NodeProto, seen: View) -> Iterator[Finding]:
     ratio = seen.constant(node.input[RATIO]) if node.input[RATIO] else None
     if mode is None:
         evidence = f"whether it drops values is decided by '{node.input[MODE]}' while the model runs"
-        yield TRAINING.found(f"node {called(node)}", evidence, severity="warning")
+        yield TRAINING.found(title(node), evidence, severity="warning")
     elif mode.any() and (ratio is None or ratio.any()):
-        yield TRAINING.found(f"node {called(node)}", "training_mode is true: it drops values by chance")
+        yield TRAINING.found(title(node), "training_mode is true: it drops values by chance")

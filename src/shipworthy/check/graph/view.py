@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import onnx
 from onnx import numpy_helper
 
-from shipworthy.backends.onnx_graph import branches, nodes
+from shipworthy.backends.onnx_graph import nodes, read_inside
+from shipworthy.backends.onnx_types import element_types
 from shipworthy.protocols import Array
 
-# What shape inference may need the values of: shapes, axes, scalars. Heavier weights are only types and shapes to it.
-LIGHT_BYTES = 1024
 NAMED = 5
 
 
@@ -88,42 +87,7 @@ def read_by(node: onnx.NodeProto) -> Iterator[tuple[int, str]]:
     for place, name in enumerate(node.input):
         if name:
             yield place, name
-    for branch in branches(node):
-        for inner in nodes(branch):
-            yield from ((-1, name) for name in inner.input if name)
-            for deeper in branches(inner):
-                yield from ((-1, one.name) for one in deeper.output)
-        yield from ((-1, one.name) for one in branch.output)
-
-
-def light(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without the bytes of its heavy weights: those are inputs of the same type and shape."""
-    graph = onnx.GraphProto(name=proto.graph.name)
-    graph.node.extend(proto.graph.node)
-    graph.input.extend(proto.graph.input)
-    graph.output.extend(proto.graph.output)
-    given = {one.name for one in proto.graph.input}
-    for tensor in proto.graph.initializer:
-        if tensor.ByteSize() <= LIGHT_BYTES:
-            graph.initializer.append(tensor)
-        elif tensor.name not in given:
-            graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
-    result = onnx.ModelProto(ir_version=proto.ir_version)
-    result.graph.CopyFrom(graph)
-    result.opset_import.extend(proto.opset_import)
-    result.functions.extend(proto.functions)
-    return result
-
-
-def element_types(proto: onnx.ModelProto) -> dict[str, int]:
-    """The element type of each tensor of the outermost graph that is known, weights too."""
-    try:
-        graph = onnx.shape_inference.infer_shapes(light(proto)).graph
-    except onnx.shape_inference.InferenceError:
-        graph = proto.graph
-    described = [*proto.graph.value_info, *graph.value_info, *graph.input, *graph.output]
-    found = {one.name: one.type.tensor_type.elem_type for one in described if one.type.HasField("tensor_type")}
-    return found | {tensor.name: tensor.data_type for tensor in proto.graph.initializer}
+    yield from ((-1, name) for name in sorted(read_inside(node)))
 
 
 def called(node: onnx.NodeProto) -> str:

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator
 import onnx
 
 from shipworthy.backends.onnx_graph import branches, outputs
-from shipworthy.check.graph.view import View, called, listed, needed
+from shipworthy.check.graph.view import View, listed, needed
 from shipworthy.check.law import Law
+from shipworthy.check.words import title
 from shipworthy.records import Finding, Severity
 
 # Less is lost in the file's own overhead.
@@ -57,11 +58,11 @@ def look(seen: View) -> Iterator[Finding]:
     if idle:
         rows = sum(any(_is_idle(made, seen) for made in _before(node, seen)) for node in idle)
         chains = f", {rows} of them behind another one" if rows else ""
-        yield IDLE.found(f"node {called(idle[0])}", f"{len(idle)} nodes change nothing{chains}: {listed(idle)}")
+        yield IDLE.found(title(idle[0]), f"{len(idle)} nodes change nothing{chains}: {listed(idle)}")
     again = [node for node in seen.nodes if _is_again(node, seen)]
     if again:
         yield REQUANTIZED.found(
-            f"node {called(again[0])}",
+            title(again[0]),
             f"{len(again)} tensors are restored and at once quantized anew: {listed(again)}",
         )
 
@@ -78,19 +79,19 @@ def _twice(seen: View) -> Iterator[Finding]:
     wasted = sum(tensor.ByteSize() for tensor in copies)
     first = next(group for group in same.values() if len(group) > 1)
     evidence = f"{len(copies)} weights are copies of others: {_mb(wasted)}; '{first[1].name}' is '{first[0].name}' again"
-    yield TWICE.found(f"weight {first[1].name}", evidence, severity=_severity(wasted, seen))
+    yield TWICE.found(f"initializer {first[1].name}", evidence, severity=_severity(wasted, seen))
 
 
 def _unread(seen: View) -> Iterator[Finding]:
     wanted, read = needed(seen)
     dead = [node for node in seen.nodes if id(node) not in wanted]
     if dead:
-        yield UNREAD.found(f"node {called(dead[0])}", f"{len(dead)} nodes lead to no output: {listed(dead)}")
+        yield UNREAD.found(title(dead[0]), f"{len(dead)} nodes lead to no output: {listed(dead)}")
     idle = [tensor for name, tensor in seen.weights.items() if name not in read]
     size = sum(tensor.ByteSize() for tensor in idle)
     if size > LEAST_BYTES:
         evidence = f"{len(idle)} weights are read by no node that leads to an output: {_mb(size)}"
-        yield UNREAD.found(f"weight {idle[0].name}", evidence, severity=_severity(size, seen))
+        yield UNREAD.found(f"initializer {idle[0].name}", evidence, severity=_severity(size, seen))
 
 
 def _severity(wasted: int, seen: View) -> Severity:

@@ -12,6 +12,7 @@ from shipworthy.check.law import Law
 from shipworthy.check.numbers import graph
 from shipworthy.check.numbers.trial import Trial, picked, row_by_row
 from shipworthy.check.subject import Subject
+from shipworthy.check.words import title
 from shipworthy.errors import Failed, Refused
 from shipworthy.protocols import Array, Arrays
 from shipworthy.records import Finding
@@ -166,7 +167,7 @@ def _maker(subject: Subject, inside: Inside, outputs: Sequence[str], inputs: Arr
                 before = inside.look(lost, usual)
                 lost = [name for name in lost if _finite(before[name]).all()]
             if lost:
-                return f", made first by {graph.title(makers[lost[0]])}"
+                return f", made first by {title(makers[lost[0]])}"
     except (Failed, Refused):
         return ""  # the node is a help: the finding stands without it
     return ""

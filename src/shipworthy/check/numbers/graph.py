@@ -4,43 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-import numpy as np
 import onnx
 from onnx import helper, shape_inference
 
+from shipworthy.backends.onnx_graph import read_inside
+from shipworthy.backends.onnx_types import bytes_of, light
 from shipworthy.protocols import Arrays
 
 # Tensors of one call that are looked at together: a large model stays far below a gigabyte.
 GROUP_BYTES = 128_000_000
 # What a tensor is taken for whose shape nobody can infer.
 UNKNOWN_BYTES = 1_000_000
-# Weights with more numbers than this never decide a shape.
-SMALL = 1024
 # Numbers of these are not what a node answers for.
 RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 # Words in the names of operators that round to levels, onnxruntime's own among them.
 QUANTIZES = ("Quantize", "QLinear", "QGemm", "Integer", "NBits")
 
 
-def title(node: onnx.NodeProto) -> str:
-    """What findings call a node."""
-    return f"node {node.name or 'that gives ' + next(filter(None, node.output), '?')} ({node.op_type})"
-
-
 def reads(node: onnx.NodeProto) -> set[str]:
     """All names that a node reads, those that its branches (If, Loop, Scan) read from outside among them."""
-    found = set(filter(None, node.input))
-    for attribute in node.attribute:
-        for branch in [*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])]:
-            for inner in branch.node:
-                found |= reads(inner)
-            found |= {one.name for one in branch.output}
-    return found
-
-
-def branches(node: onnx.NodeProto) -> bool:
-    """Whether the node holds graphs of its own."""
-    return any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+    return set(filter(None, node.input)) | read_inside(node)
 
 
 def upstream(graph: onnx.GraphProto, goals: Collection[str]) -> list[onnx.NodeProto]:
@@ -69,25 +52,13 @@ def inferred(proto: onnx.ModelProto, inputs: Arrays) -> dict[str, tuple[int, int
 
     The weights are left at home: only their shapes and the small ones, which can decide a shape, are inferred with.
     """
-    graph = proto.graph
-    light = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, functions=proto.functions)
-    light.graph.name = graph.name
-    light.graph.node.extend(graph.node)
-    light.graph.output.extend(graph.output)
-    given = {tensor.name for tensor in graph.initializer}
-    for value in graph.input:
+    bare = light(proto)
+    for value in bare.graph.input:
         if value.name in inputs:
             kind = value.type.tensor_type.elem_type
-            light.graph.input.append(helper.make_tensor_value_info(value.name, kind, inputs[value.name].shape))
-        elif value.name not in given:
-            light.graph.input.append(value)
-    for tensor in graph.initializer:
-        if np.prod(tensor.dims, dtype=np.int64) <= SMALL:
-            light.graph.initializer.append(tensor)
-        else:
-            light.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+            value.CopyFrom(helper.make_tensor_value_info(value.name, kind, inputs[value.name].shape))
     try:
-        seen = shape_inference.infer_shapes(light).graph
+        seen = shape_inference.infer_shapes(bare).graph
     except (shape_inference.InferenceError, RuntimeError):  # the law format.valid speaks of it
         return {}
     return {one.name: _size(one.type) for one in [*seen.value_info, *seen.output, *seen.input]}
@@ -100,11 +71,8 @@ def _size(kind: onnx.TypeProto) -> tuple[int, int]:
     dims = tensor.shape.dim
     if not tensor.HasField("shape") or not all(one.HasField("dim_value") for one in dims):
         return tensor.elem_type, UNKNOWN_BYTES
-    try:
-        item = helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
-    except KeyError:
-        item = 8
-    return tensor.elem_type, int(np.prod([one.dim_value for one in dims], dtype=np.int64)) * item
+    size = bytes_of(tensor.elem_type, [one.dim_value for one in dims])
+    return tensor.elem_type, UNKNOWN_BYTES if size is None else size
 
 
 def groups(names: Sequence[str], types: Mapping[str, tuple[int, int]], limit: int = GROUP_BYTES) -> Iterator[list[str]]:

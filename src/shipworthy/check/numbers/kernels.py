@@ -15,6 +15,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from shipworthy.backends.onnx_graph import branches
 from shipworthy.backends.onnxruntime_inside import Inside
 from shipworthy.check.numbers import graph
 from shipworthy.check.numbers.closeness import RELATIVE, Closeness, difference
@@ -81,7 +82,7 @@ def _chosen(proto: onnx.ModelProto, types: Mapping[str, tuple[int, int]]) -> lis
         node
         for node in proto.graph.node
         if node.op_type not in graph.RANDOM
-        and not graph.branches(node)
+        and not list(branches(node))
         and all(types.get(name, (1, 0))[0] for name in node.output)
     ]
 

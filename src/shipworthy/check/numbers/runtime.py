@@ -16,6 +16,7 @@ from shipworthy.check.numbers.closeness import Closeness, difference
 from shipworthy.check.numbers.parity import PARITY, Compared, compare
 from shipworthy.check.numbers.trial import LAW_SECONDS, Trial
 from shipworthy.check.subject import Subject
+from shipworthy.check.words import title
 from shipworthy.errors import Failed, Refused
 from shipworthy.protocols import Array, Arrays
 from shipworthy.records import Finding
@@ -107,7 +108,7 @@ def _optimised(
     evidence = f"output {name} with optimisations beside without on {said}: {difference(ours, plain)}"
     evidence += f"; they part at this node{'' if sure else ' or before it'}, of {len(nodes)}"
     levels = closeness.levels_explain(ours, plain)
-    return RUNTIME.found(graph.title(nodes[last]), evidence, severity="warning" if levels else "error")
+    return RUNTIME.found(title(nodes[last]), evidence, severity="warning" if levels else "error")
 
 
 def _departed(nodes: kernels.Kernels, said: str) -> Finding:
@@ -116,7 +117,7 @@ def _departed(nodes: kernels.Kernels, said: str) -> Finding:
     evidence = f"given the same inputs it departs from ONNX's reference evaluator on {said}: {first.evidence}"
     if len(nodes.departures) > 1:
         evidence += f"; so {len(nodes.departures) - 1} more of {nodes.compared} nodes compared"
-    return RUNTIME.found(graph.title(first.node), evidence, KERNEL, "warning")
+    return RUNTIME.found(title(first.node), evidence, KERNEL, "warning")
 
 
 def bisect(

@@ -9,7 +9,7 @@ from shipworthy.measure.report import draw, plots, wording
 from shipworthy.measure.report.axes import Axis, Box, text_width
 from shipworthy.measure.report.markup import Markup, join, tag
 from shipworthy.records import MemoryPoint, Shipment
-from shipworthy.targets import PROCESS_MB
+from shipworthy.targets import PROCESS_MB, whole_mb
 
 _HEIGHT = 330.0
 _TEXT = 12.5
@@ -54,7 +54,7 @@ def memory_rows(shipment: Shipment, width: int = plots.MIDDLE) -> Markup:
     budget = _budget(shipment)
     lines = 1 if width > plots.NARROW else 2
     frame = Box(62.0, 40.0 + _LINE * lines, width - 18.0, _HEIGHT - 36.0 + _LINE * lines)
-    highest = max(_whole(point) for point in points)
+    highest = max(whole_mb(point) for point in points)
     shown = budget is not None and budget <= _FAR * highest
     across = Axis(0.0, math.log2(points[-1].rows), frame.left, frame.right - 8.0)
     up = Axis(0.0, 1.08 * max(highest, budget if budget is not None and shown else 0.0), frame.bottom, frame.top)
@@ -64,7 +64,7 @@ def memory_rows(shipment: Shipment, width: int = plots.MIDDLE) -> Markup:
         *_limit(budget, up, frame, shown=shown),
         _key(lines),
     ]
-    told = "; ".join(f"{point.rows} rows: {wording.single('memory_mb', _whole(point), 'MB')}" for point in points)
+    told = "; ".join(f"{point.rows} rows: {wording.single('memory_mb', whole_mb(point), 'MB')}" for point in points)
     if budget is not None:
         told += f"; the budget is {wording.single('memory_mb', budget, 'MB')}"
     title = "Predicted memory of a process against the rows of a call"
@@ -73,16 +73,12 @@ def memory_rows(shipment: Shipment, width: int = plots.MIDDLE) -> Markup:
 
 def _drawn(shipment: Shipment) -> list[MemoryPoint]:
     points = sorted(shipment.report.memory, key=lambda point: point.rows)
-    return points if all(point.rows > 0 and math.isfinite(_whole(point)) and _whole(point) > 0 for point in points) else []
+    return points if all(point.rows > 0 and math.isfinite(whole_mb(point)) and whole_mb(point) > 0 for point in points) else []
 
 
 def _budget(shipment: Shipment) -> float | None:
     evidence = shipment.measured.evidence if shipment.measured else ()
     return next((one.target.memory_mb for one in evidence if one.target.memory_mb is not None), None)
-
-
-def _whole(point: MemoryPoint) -> float:
-    return PROCESS_MB + point.total_mb
 
 
 def _rest(point: MemoryPoint) -> float:
@@ -91,7 +87,7 @@ def _rest(point: MemoryPoint) -> float:
 
 
 def _line(point: MemoryPoint) -> Markup:
-    values = (point.weights_mb, point.activations_mb, _rest(point), _whole(point))
+    values = (point.weights_mb, point.activations_mb, _rest(point), whole_mb(point))
     numbers = (wording.number(value, wording.decimals("memory_mb", [value])) for value in values)
     return tag("tr", tag("th", f"{point.rows:,}", scope="row"), *(tag("td", text, class_="right") for text in numbers))
 
@@ -105,7 +101,7 @@ def _bands(points: Sequence[MemoryPoint], across: Axis, up: Axis) -> list[Markup
         tops, grounds = ([up.at(sum(part[:count])) for part in parts] for count in (number + 1, number))
         path = [*zip(places, tops, strict=True), *reversed(list(zip(places, grounds, strict=True)))]
         drawn.append(tag("polygon", points=_path(path), class_=f"part-{class_}"))
-    edge = [(x, up.at(_whole(point))) for x, point in zip(places, points, strict=True)]
+    edge = [(x, up.at(whole_mb(point))) for x, point in zip(places, points, strict=True)]
     drawn.append(tag("polyline", points=_path(edge), class_="curve-ships"))
     drawn += [tag("circle", cx=x, cy=y, r=3.5, class_="ships") for x, y in edge]
     return drawn

@@ -319,7 +319,7 @@ def test_a_kernel_that_is_missing_is_left_to_the_law_that_names_the_nodes(tmp_pa
     path = written(tmp_path / "m.onnx", onnx_model(nodes, [("x", "float64", [None, 2])], [("y", "float64", [None, 2])]))
     assert found_in(path) == set()
     assert [(one.law, one.place) for one in areas.inspect(Origin(path, path)).errors] == [
-        ("graph.kernel", "node Asinh 'first'")
+        ("graph.kernel", "node first (Asinh)")
     ]
 
 

@@ -13,8 +13,10 @@ from dataclasses import replace
 import joblib
 import numpy as np
 import pytest
+import skops.io
 from onnx import TensorProto, helper
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import FunctionTransformer
 
 from shipworthy import records
 from shipworthy.backends import tensorflow_file
@@ -119,6 +121,17 @@ def test_what_is_no_pickle_at_all_is_told_apart(tmp_path):
         (tmp_path / name).write_bytes(b"<html>Sign in</html>")
         (error,) = [one for one in look(tmp_path / name, trust=True) if one.severity == "error"]
         assert "a web page" in error.evidence
+
+
+@pytest.mark.parametrize("trust", [False, True])
+def test_types_that_skops_does_not_know_need_trust(tmp_path, trust):
+    known, odd = tmp_path / "known.skops", tmp_path / "odd.skops"
+    skops.io.dump(LogisticRegression().fit(np.eye(4), [0, 1, 0, 1]), known)
+    skops.io.dump(FunctionTransformer(os.path.basename), odd)
+    assert list(security.look(Origin(known, known, trust=trust))) == []
+    (found,) = security.look(Origin(odd, odd, trust=trust))
+    assert (found.law, found.severity) == ("security.code", "note" if trust else "error")
+    assert "posixpath.basename" in found.evidence
 
 
 def test_weights_need_code(tmp_path):

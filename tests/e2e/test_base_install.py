@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import urllib.request
@@ -75,7 +76,7 @@ def test_the_way_of_an_onnx_model_needs_no_extra(base: Path, model: Path, verb: 
 
 
 def test_a_missing_extra_is_named(base: Path, tmp_path: Path) -> None:
-    (tmp_path / "model.joblib").write_bytes(b"x")
+    (tmp_path / "model.joblib").write_bytes(pickle.dumps({}))
     command = [base / "shipworthy", "check", "model.joblib", "--trust"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2

@@ -103,7 +103,6 @@ def test_the_way_goes_on_with_a_silenced_error(tmp_path: Path) -> None:
         (("--target", "nowhere"), "there is no target 'nowhere'"),
         (("--set", "check.silence=[{law='format.opst', reason='r'}]"), "did you mean 'format.opset'?"),
         (("--set", "check.silence=[{law='format'}]"), "missing required field `reason`"),
-        (("--set", "check.environment=['nowhere.txt']"), "there is no file nowhere.txt"),
     ],
 )
 def test_a_wrong_call_is_one_clear_error(bare: Project, arguments: tuple[str, ...], said: str) -> None:

@@ -84,7 +84,7 @@ def test_one_command_ships_the_model_and_the_second_reuses_everything(untrained:
     assert_whole(untrained, again)
 
     text, _ = untrained.run("ship", *ALL_PASSES, "--set", "measure.repeats=4")
-    assert "reused  intake, check, optimize: nothing that shapes them has changed" in text
+    assert "reused  inspect, intake, check, optimize: nothing that shapes them has changed" in text
     assert "digits@champion is version 2 (was version 1)" in text
 
 

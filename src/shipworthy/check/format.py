@@ -54,11 +54,11 @@ def _of_a_file(origin: Origin, head: bytes) -> Iterator[Finding]:
         yield from format_onnx.look(origin)
     elif suffix == torch.WEIGHTS:
         yield from format_safetensors.look(origin)
-    elif suffix in (tensorflow_file.KERAS, torch.PROGRAM) or (suffix in MAYBE and head.startswith(b"PK")):
+    elif suffix in (tensorflow_file.KERAS, torch.PROGRAM, sklearn.SKOPS) or (suffix in MAYBE and head.startswith(b"PK")):
         yield from _archive(origin, head)
     elif suffix == tensorflow_file.HDF5 and not head.startswith(tensorflow_file.MAGIC):
         yield READABLE.found(str(origin.named), f"it is no HDF5 file: {magic.told(head) or 'its first bytes are others'}")
-    elif suffix in sklearn.SUFFIXES:
+    elif suffix in sklearn.PICKLES:
         return  # the area of security reads pickles
 
 

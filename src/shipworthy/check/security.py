@@ -79,7 +79,11 @@ def look(origin: Origin) -> Iterator[Finding]:
 
 def _code(origin: Origin) -> Iterator[Finding]:
     path = origin.path
-    if path.suffix in sklearn.SUFFIXES:
+    if path.suffix == sklearn.SKOPS:
+        if strangers := sklearn.untrusted(path):
+            text = f"it names types that skops does not know: {listed([plain(one, 80) for one in strangers], 10)}"
+            yield CODE.note(str(origin.named), text) if origin.trust else CODE.found(str(origin.named), _executes(text))
+    elif path.suffix in sklearn.PICKLES:
         yield from _of_pickles(origin, unpacked.of_scikit_learn(path), "it is a pickle", CODE.mend)
     elif path.suffix == torch.PROGRAM:
         yield from _of_pickles(origin, unpacked.of_torch(path), "it can hold pickles", CODE.mend)

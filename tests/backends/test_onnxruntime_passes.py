@@ -64,7 +64,7 @@ def test_a_fixed_batch_is_kept_and_what_does_not_fill_one_is_left_out(doubling):
 
 
 def test_rows_that_the_runtime_cannot_run_are_said_so(doubling):
-    with pytest.raises(Failed, match="could not run the calibration rows"):
+    with pytest.raises(Failed, match="could not run the rows"):
         fed(doubling(None), ["y"], {"x": np.zeros((2, 4), np.float32)})
 
 

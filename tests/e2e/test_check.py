@@ -103,7 +103,6 @@ def test_the_way_goes_on_with_a_silenced_error(tmp_path: Path) -> None:
         (("--target", "nowhere"), "there is no target 'nowhere'"),
         (("--set", "check.silence=[{law='format.opst', reason='r'}]"), "did you mean 'format.opset'?"),
         (("--set", "check.silence=[{law='format'}]"), "missing required field `reason`"),
-        (("--set", "check.environment=['nowhere.txt']"), "there is no file nowhere.txt"),
     ],
 )
 def test_a_wrong_call_is_one_clear_error(bare: Project, arguments: tuple[str, ...], said: str) -> None:
@@ -112,6 +111,11 @@ def test_a_wrong_call_is_one_clear_error(bare: Project, arguments: tuple[str, ..
     assert err.count("error:") == 1
     assert said in err
     assert "do next:" in err
+
+
+def test_a_list_that_the_settings_name_and_nobody_has_is_a_finding(bare: Project) -> None:
+    text, _ = bare.run("check", "good.onnx", "--set", "check.environment=['nowhere.txt']", code=1)
+    assert "  error    environment.readable  nowhere.txt\n           there is no such file\n" in text
 
 
 @pytest.mark.parametrize(

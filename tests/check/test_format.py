@@ -11,6 +11,7 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from shipworthy.backends import boosters
 from shipworthy.check import areas, format_onnx, limits, magic
 from shipworthy.check import format as format_area
 from shipworthy.check.graph import kernels
@@ -269,6 +270,16 @@ def test_a_valid_header_of_safetensors_is_silent(tmp_path):
     text = json.dumps(header).encode() + b"   "
     path = written(tmp_path / "m.safetensors", struct.pack("<Q", len(text)) + text + bytes(20))
     assert found_in(path) == set()
+
+
+@pytest.mark.parametrize("suffix", boosters.SUFFIXES)
+def test_a_file_of_a_booster_begins_as_one(tmp_path, suffix):
+    path = tmp_path / f"m{suffix}"
+    begin, word = boosters.STARTS[boosters.SUFFIXES[suffix]]
+    path.write_bytes(begin + b"\n" + word)
+    assert found_in(path) == set()
+    path.write_bytes(b'{"a": 1}')
+    assert found_in(path) == {("format.readable", "error", str(path))}
 
 
 def test_a_valid_archive_is_silent_and_pruned_weights_are_no_bomb(tmp_path):

@@ -113,6 +113,11 @@ def test_a_wrong_call_is_one_clear_error(bare: Project, arguments: tuple[str, ..
     assert "do next:" in err
 
 
+def test_a_list_that_the_settings_name_and_nobody_has_is_a_finding(bare: Project) -> None:
+    text, _ = bare.run("check", "good.onnx", "--set", "check.environment=['nowhere.txt']", code=1)
+    assert "  error    environment.readable  nowhere.txt\n           there is no such file\n" in text
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

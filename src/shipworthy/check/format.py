@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shipworthy.backends import sklearn, tensorflow_file, torch
+from shipworthy.backends import boosters, tensorflow_file, torch
 from shipworthy.check import archives, format_onnx, format_safetensors, magic
 from shipworthy.check.law import Law
 from shipworthy.check.readable import READABLE
@@ -31,7 +31,10 @@ MAYBE = torch.PICKLES
 
 
 def look(origin: Origin) -> Iterator[Finding]:
-    """What the suffix says decides which laws are asked; a file that cannot be opened breaks the first of them."""
+    """What the suffix says decides which laws are asked; a file that cannot be opened breaks the first of them.
+
+    Pickles are read by the area of security.
+    """
     try:
         if not origin.path.is_dir():
             with origin.path.open("rb") as stream:
@@ -58,8 +61,11 @@ def _of_a_file(origin: Origin, head: bytes) -> Iterator[Finding]:
         yield from _archive(origin, head)
     elif suffix == tensorflow_file.HDF5 and not head.startswith(tensorflow_file.MAGIC):
         yield READABLE.found(str(origin.named), f"it is no HDF5 file: {magic.told(head) or 'its first bytes are others'}")
-    elif suffix in sklearn.PICKLES:
-        return  # the area of security reads pickles
+    elif suffix in boosters.SUFFIXES and not boosters.is_model(origin.path):
+        text = (
+            f"it is no model of {boosters.FRAMEWORKS[boosters.SUFFIXES[suffix]]}: {magic.told(head) or 'it begins otherwise'}"
+        )
+        yield READABLE.found(str(origin.named), text)
 
 
 def _archive(origin: Origin, head: bytes) -> Iterator[Finding]:

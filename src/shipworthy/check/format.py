@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from shipworthy.backends import boosters, tensorflow_file, torch
+from shipworthy.backends import boosters, sklearn, tensorflow_file, torch
 from shipworthy.check import archives, format_onnx, format_safetensors, magic
 from shipworthy.check.law import Law
 from shipworthy.check.readable import READABLE

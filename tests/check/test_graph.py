@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, defs, helper
 
 from shipworthy import check
-from shipworthy.check.graph import cost, elsewhere, precision, training, waste
+from shipworthy.check.graph import cost, cuda_operators, elsewhere, precision, tensorrt_operators, training, waste
 from shipworthy.check.graph.view import view
 from shipworthy.data import Dataset
 from shipworthy.errors import Refused
@@ -230,7 +230,31 @@ def test_each_target_has_its_own_way(taken, subject):
 
     assert said(Target()) == []
     assert said(KINDS["tensorrt-10"]) == []
-    assert said(KINDS["cuda"]) == [("graph.fallback", "note", "CUDA")]
+    assert said(KINDS["cuda"]) == []
+
+
+def test_cuda_by_its_table(onnx_model):
+    nodes = [
+        node("Relu", "x", "a"),
+        node("Det", "a", "b"),
+        node("Neg", "b", "c"),
+        node("Tan", "c", "d"),
+        node("Mish", "d", "y"),
+    ]
+    (split,) = elsewhere.left_to_the_cpu(view(onnx_model(nodes, [X], [Y])))
+    assert (split.law, split.severity, split.place) == ("graph.fallback", "warning", "node that gives b (Det)")
+    assert "2 of 5 nodes have no kernel of CUDA" in split.evidence, "Mish is made of operators that have one"
+    assert "at least 3 stretches" in split.evidence
+    seen = view(onnx_model([node("Mine", "x", "y", domain="own")], [X], [Y], domains={"own": 1}))
+    assert "at least 0 stretches" in next(elsewhere.left_to_the_cpu(seen)).evidence
+    assert list(elsewhere.left_to_the_cpu(seen, {("own", "Mine")})) == []
+
+
+def test_the_tables_name_operators_that_exist():
+    old = {"Affine", "Crop", "DynamicSlice", "ImageScaler", "ParametricSoftplus", "ScaledTanh", "SimplifiedLayerNormalization"}
+    known = {schema.name for schema in defs.get_all_schemas_with_history() if not schema.domain}
+    assert cuda_operators.KERNELS[""] - known == old
+    assert tensorrt_operators.READ - known <= old
 
 
 @pytest.mark.parametrize("lacking", [None, Refused("an extra", found="no module 'openvino'", next="pip install it")])

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 import onnx
 
 from shipworthy.backends import errand
+from shipworthy.check.graph import cuda_operators
 from shipworthy.check.graph.tensorrt_operators import READ, TABLE
 from shipworthy.check.graph.view import View, listed
 from shipworthy.check.law import Law
@@ -30,7 +31,7 @@ LAWS = (FALLBACK,)
 
 
 def look(subject: Subject, seen: View) -> Iterator[Finding]:
-    """By a table for TensorRT; of OpenVINO the law ``format.loads`` speaks. What is not checked is said."""
+    """By tables for TensorRT and CUDA; of OpenVINO the law ``format.loads`` speaks. What is not checked is said."""
     target = subject.target
     if target.runtime == "tensorrt":
         yield from fallbacks(seen, {(one.domain, one.name) for one in subject.proto.functions})
@@ -38,22 +39,42 @@ def look(subject: Subject, seen: View) -> Iterator[Finding]:
         if lacking := errand.missing(("openvino",), "targets of OpenVINO", "openvino"):
             yield FALLBACK.note("OpenVINO", f"not checked: {lacking.found}; {lacking.next}")
     elif target.device == "cuda":
-        yield FALLBACK.note(
-            "CUDA", "not checked: which operators onnxruntime leaves to the CPU is seen on a machine with a GPU only"
-        )
+        yield from left_to_the_cpu(seen, {(one.domain, one.name) for one in subject.proto.functions})
 
 
 def fallbacks(seen: View, functions: Collection[tuple[str, str]] = ()) -> Iterator[Finding]:
     """The nodes that TensorRT does not read, and into how many engines they cut the graph at least."""
     left = [node for node in seen.nodes if not _is_read(node, seen, functions)]
-    if not left:
-        return
-    engines = _engines(seen, {id(node) for node in left})
-    evidence = (
-        f"{len(left)} of {len(seen.nodes)} nodes are not read by TensorRT (table: {TABLE}; later versions read more): "
-        f"{listed(left)}; the rest is at least {engines} engine{'s'[: engines != 1]}"
-    )
-    yield FALLBACK.found(title(left[0]), evidence)
+    if left:
+        engines = _stretches(seen, {id(node) for node in left})
+        evidence = (
+            f"{len(left)} of {len(seen.nodes)} nodes are not read by TensorRT (table: {TABLE}; later versions read more): "
+            f"{listed(left)}; the rest is at least {engines} engine{'s'[: engines != 1]}"
+        )
+        yield FALLBACK.found(title(left[0]), evidence)
+
+
+def left_to_the_cpu(seen: View, functions: Collection[tuple[str, str]] = ()) -> Iterator[Finding]:
+    """The nodes for which onnxruntime has no kernel of CUDA, and how many stretches of the graph the GPU has at least."""
+    left = [node for node in seen.nodes if not _has_cuda(node, functions)]
+    if left:
+        stretches = _stretches(seen, {id(node) for node in left})
+        evidence = (
+            f"{len(left)} of {len(seen.nodes)} nodes have no kernel of CUDA and run on the CPU (table: {cuda_operators.TABLE}; "
+            f"types are not looked at): {listed(left)}; the GPU has at least {stretches} stretch{'es'[: 2 * (stretches != 1)]}"
+        )
+        yield FALLBACK.found(title(left[0]), evidence)
+
+
+def _has_cuda(node: onnx.NodeProto, functions: Collection[tuple[str, str]]) -> bool:
+    """Whether there is a kernel, or the operator is made of others, which onnxruntime then runs."""
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    if (node.domain, node.op_type) in functions or node.op_type in cuda_operators.KERNELS.get(domain, ()):
+        return True
+    if not onnx.defs.has(node.op_type, domain):
+        return False
+    schema = onnx.defs.get_schema(node.op_type, domain)
+    return bool(schema.has_function or schema.has_context_dependent_function)  # type: ignore[attr-defined]
 
 
 def _is_read(node: onnx.NodeProto, seen: View, functions: Collection[tuple[str, str]]) -> bool:
@@ -63,8 +84,8 @@ def _is_read(node: onnx.NodeProto, seen: View, functions: Collection[tuple[str, 
     return node.domain in ("", "ai.onnx") and node.op_type in READ and not kinds & FOREIGN
 
 
-def _engines(seen: View, left: Collection[int]) -> int:
-    """How many engines a chain of nodes needs at least: a new one after each node that is left to another runtime."""
+def _stretches(seen: View, left: Collection[int]) -> int:
+    """How many stretches the nodes that are not left make at least: a new one after each node that is left to others."""
     turns: dict[int, int] = {}
     for node in seen.nodes:  # makers come before readers
         before = [made for name in node.input if (made := seen.makers.get(name)) is not None and id(made) in turns]

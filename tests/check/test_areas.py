@@ -58,7 +58,7 @@ def test_a_process_of_its_own_finds_the_same(digits, origin):
 
 @pytest.mark.parametrize("end", ["signal.SIGSEGV", "signal.SIGKILL"])
 def test_a_crash_is_a_finding_and_the_other_areas_go_on(taken, origin, monkeypatch, end):
-    """The child imports this file's folder, where a module stands in for a library that dies."""
+    """The area of signatures kills its own process, as a library that crashes would."""
     model = taken(relu(), [X], [Y])
     monkeypatch.setattr(apart.child, "run", partial(dying, apart.child.run, end))
     report = apart.run(model, origin(model))

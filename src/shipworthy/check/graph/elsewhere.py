@@ -90,4 +90,4 @@ def _stretches(seen: View, left: Collection[int]) -> int:
     for node in seen.nodes:  # makers come before readers
         before = [made for name in node.input if (made := seen.makers.get(name)) is not None and id(made) in turns]
         turns[id(node)] = max((turns[id(made)] + ((id(made) in left) != (id(node) in left)) for made in before), default=0)
-    return len({turn for node, turn in turns.items() if node not in left and turn is not None})
+    return len({turn for node, turn in turns.items() if node not in left})

@@ -7,21 +7,12 @@ from functools import partial
 
 import numpy as np
 import pytest
-from onnx import helper
 
 from shipworthy import check
 from shipworthy.check import apart, areas
 from shipworthy.data import Dataset
 
-X, Y = ("x", "float32", [None, 2]), ("y", "float32", [None, 2])
-
-
-def relu():
-    return [helper.make_node("Relu", ["x"], ["y"])]
-
-
-def said(findings):
-    return [(finding.severity, finding.place) for finding in findings]
+from .small import X, Y, relu, said
 
 
 def unmeasured(report):

@@ -19,15 +19,7 @@ from shipworthy.check.subject import Origin
 from shipworthy.records import Target
 from shipworthy.targets import KINDS
 
-X, Y = ("x", "float32", [None, 2]), ("y", "float32", [None, 2])
-
-
-def relu():
-    return [helper.make_node("Relu", ["x"], ["y"])]
-
-
-def said(findings):
-    return [(finding.severity, finding.place) for finding in findings]
+from .small import X, Y, relu, said
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,7 @@ from shipworthy import check
 from shipworthy.check import signature
 from shipworthy.records import TensorSpec
 
-X, Y = ("x", "float32", [None, 2]), ("y", "float32", [None, 2])
-
-
-def relu():
-    return [helper.make_node("Relu", ["x"], ["y"])]
-
-
-def said(findings):
-    return [(finding.severity, finding.place) for finding in findings]
+from .small import X, Y, relu, said
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import onnx
 
@@ -45,25 +45,23 @@ def look(subject: Subject, seen: View) -> Iterator[Finding]:
 def fallbacks(seen: View, functions: Collection[tuple[str, str]] = ()) -> Iterator[Finding]:
     """The nodes that TensorRT does not read, and into how many engines they cut the graph at least."""
     left = [node for node in seen.nodes if not _is_read(node, seen, functions)]
-    if left:
-        engines = _stretches(seen, {id(node) for node in left})
-        evidence = (
-            f"{len(left)} of {len(seen.nodes)} nodes are not read by TensorRT (table: {TABLE}; later versions read more): "
-            f"{listed(left)}; the rest is at least {engines} engine{'s'[: engines != 1]}"
-        )
-        yield FALLBACK.found(title(left[0]), evidence)
+    what = f"are not read by TensorRT (table: {TABLE}; later versions read more)"
+    yield from _cut(seen, left, what, "the rest is at least {} engine", "s")
 
 
 def left_to_the_cpu(seen: View, functions: Collection[tuple[str, str]] = ()) -> Iterator[Finding]:
     """The nodes for which onnxruntime has no kernel of CUDA, and how many stretches of the graph the GPU has at least."""
     left = [node for node in seen.nodes if not _has_cuda(node, functions)]
+    what = f"have no kernel of CUDA and run on the CPU (table: {cuda_operators.TABLE}; types are not looked at)"
+    yield from _cut(seen, left, what, "the GPU has at least {} stretch", "es")
+
+
+def _cut(seen: View, left: Sequence[onnx.NodeProto], what: str, rest: str, plural: str) -> Iterator[Finding]:
+    """That these nodes are left to another runtime, and into how many pieces that cuts the rest."""
     if left:
-        stretches = _stretches(seen, {id(node) for node in left})
-        evidence = (
-            f"{len(left)} of {len(seen.nodes)} nodes have no kernel of CUDA and run on the CPU (table: {cuda_operators.TABLE}; "
-            f"types are not looked at): {listed(left)}; the GPU has at least {stretches} stretch{'es'[: 2 * (stretches != 1)]}"
-        )
-        yield FALLBACK.found(title(left[0]), evidence)
+        pieces = _stretches(seen, {id(node) for node in left})
+        said = rest.format(pieces) + plural * (pieces != 1)
+        yield FALLBACK.found(title(left[0]), f"{len(left)} of {len(seen.nodes)} nodes {what}: {listed(left)}; {said}")
 
 
 def _has_cuda(node: onnx.NodeProto, functions: Collection[tuple[str, str]]) -> bool:

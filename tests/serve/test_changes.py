@@ -112,7 +112,7 @@ def counted(successes: int, rows: int) -> dict[tuple[str, int], Statistics]:
     made = Statistics()
     made.batch(rows, 10)
     for _ in range(successes):
-        made.succeeded(3, 2, 1)
+        made.succeeded([3], [2], 1, [0])
     return {("m", 1): made}
 
 

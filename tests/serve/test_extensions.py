@@ -44,8 +44,7 @@ def test_statistics_say_what_was_done() -> None:
     done = one.statistics
     for rows, took in ((4, 100), (1, 30), (4, 120)):
         done.batch(rows, took)
-    for _ in range(5):
-        done.succeeded(50, 20, 10)
+    done.succeeded([50] * 5, [20] * 5, 10, [0] * 5)
     done.failed(70)
     for outcome, count in ((REJECTED, 2), (EXPIRED, 3), (CANCELLED, 4)):
         for _ in range(count):

@@ -42,7 +42,7 @@ class Supervisor:
 @pytest.fixture
 def supervisor() -> Supervisor:
     counted = Statistics()
-    counted.succeeded(3, 2, 1)
+    counted.succeeded([3], [2], 1, [0])
     return Supervisor({("m", 1): counted, ("m", 7): Statistics()})
 
 

@@ -148,7 +148,7 @@ def test_histograms_hold_what_was_counted(live: Live, asked: list[tuple[int, int
     done = Statistics(0, edges(33.3))
     for wire, ns, rows in asked:
         done.batch(rows, ns // 4)
-        done.succeeded(ns, ns // 2, ns // 4, wire)
+        done.succeeded([ns], [ns // 2], ns // 4, [wire])
         done.turned_away(REJECTED, wire)
     found = exposed(live, done)
     hold_together(found)

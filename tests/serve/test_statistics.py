@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,18 @@ from hypothesis import strategies as st
 
 from shipworthy.errors import Failed, NotFound, Refused, Unavailable
 from shipworthy.serve import statistics
-from shipworthy.serve.statistics import CANCELLED, EXPIRED, FAILED, LATE, OUTCOMES, REFUSED, REJECTED, Statistics, total
+from shipworthy.serve.statistics import (
+    CANCELLED,
+    EDGES_NS,
+    EXPIRED,
+    FAILED,
+    LATE,
+    OUTCOMES,
+    REFUSED,
+    REJECTED,
+    Statistics,
+    total,
+)
 
 KEY = ("m", 1)
 EVENTS = st.lists(
@@ -29,7 +41,7 @@ def made(events: list[tuple[str, int, int, int]], since: int = 0) -> Statistics:
     for what, wire, ns, rows in events:
         if what == "succeeded":
             done.batch(rows, ns // 2)
-            done.succeeded(ns, ns // 3, ns // 2, wire)
+            done.succeeded([ns], [ns // 3], ns // 2, [wire])
         elif what == "failed":
             done.failed(ns, wire)
         else:
@@ -121,7 +133,7 @@ def test_each_outcome_has_its_place() -> None:
         for wire in range(turn):
             done.turned_away(outcome, wire % 4)
     done.failed(1, 3)
-    done.succeeded(1, 1, 1, 2)
+    done.succeeded([1], [1], 1, [2])
     assert {name: done.count(4 * at) for at, name in enumerate(OUTCOMES)} == {
         "success": 1,
         "refused": 1,
@@ -132,3 +144,14 @@ def test_each_outcome_has_its_place() -> None:
         "cancelled": 5,
     }
     assert (done.successes, done.failures, done.rejected, done.late, done.expired, done.cancelled) == (1, 1, 2, 3, 4, 5)
+
+
+@given(st.lists(st.tuples(st.integers(0, 20_000_000_000), st.integers(0, 3)), min_size=1, max_size=70), st.integers(0, 10**10))
+def test_a_batch_counts_as_its_requests_do_one_by_one(answered: list[tuple[int, int]], took_ns: int) -> None:
+    together, apart = Statistics(), Statistics()
+    wholes, wires = [ns for ns, _ in answered], [wire for _, wire in answered]
+    together.succeeded(wholes, [ns // 3 for ns in wholes], took_ns, wires)
+    for ns, wire in answered:
+        apart.succeeded([ns], [ns // 3], took_ns, [wire])
+    assert plain(together) == plain(apart)
+    assert together.whole_counts == [sum(low < ns <= high for ns in wholes) for low, high in pairwise((-1, *EDGES_NS, 1 << 62))]

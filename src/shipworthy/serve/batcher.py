@@ -378,17 +378,20 @@ class Batcher:
         rows = sum([job.rows for job in batch])
         statistics.batch(rows, took)
         run = (start, took)
+        wholes, queues, wires = [], [], []
         for job, answer in zip(batch, answers, strict=True):
             job.run = run
             if isinstance(answer, ShipworthyError):
                 job.done(None, answer)
                 statistics.failed(time.monotonic_ns() - job.began_ns, job.wire, outcome_of(answer))
+            elif (unsaid := job.done(answer, None)) is not None:
+                statistics.dropped(unsaid, job.wire)
             else:
-                unsaid = job.done(answer, None)
-                if unsaid is not None:
-                    statistics.dropped(unsaid, job.wire)
-                    continue
-                statistics.succeeded(time.monotonic_ns() - job.began_ns, start - job.arrived_ns, took, job.wire)
+                wholes.append(time.monotonic_ns() - job.began_ns)
+                queues.append(start - job.arrived_ns)
+                wires.append(job.wire)
+        if wires:
+            statistics.succeeded(wholes, queues, took, wires)
 
     def _pace_is(self, pace: Pace) -> None:
         """Remember how fast runs are, and what follows for those who wait."""

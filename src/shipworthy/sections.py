@@ -236,10 +236,12 @@ class ServeSettings(Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     body_limit_mb: Annotated[Positive, about("largest request body")] = 64.0
     queue_mb: Annotated[Positive, about("inputs that may wait before a model in a process; more is refused at once")] = 256.0
     max_wait_ms: Annotated[
-        float,
-        Meta(ge=0, le=1e9),
-        about("longest wait for a run (two runs where those are longer); who would wait longer is refused; 0: no limit"),
-    ] = 500.0
+        Annotated[float, Meta(ge=0, le=1e9)] | None,
+        about(
+            "longest wait for a run (two runs where those are longer); who would wait longer is refused; 0: no limit; "
+            "none: 500, or eight runs where those are longer"
+        ),
+    ] = None
     memory_mb: Annotated[
         float, Meta(ge=0, le=1e9), about("memory of all models; those that do not fit load when asked for; 0: no limit")
     ] = 0.0

@@ -80,6 +80,20 @@ def test_a_limit_counts_as_two_runs_at_least_and_none_is_none() -> None:
     assert admission.longest_ns(Pace(500 * MS, 1), 0) == math.inf
 
 
+def test_where_no_limit_is_set_it_grows_with_the_runs() -> None:
+    assert admission.longest_ns(Pace(), None) == 500 * MS
+    assert admission.longest_ns(Pace(10 * MS, 1), None) == 500 * MS
+    assert admission.longest_ns(Pace(130 * MS, 1), None) == 1040 * MS
+
+
+def test_eight_callers_of_a_slow_model_are_no_overload() -> None:
+    """Two threads, runs of 130 ms: who asks while two are run and five wait is let in."""
+    pace, now = Pace(130 * MS, 1), 10_000 * MS
+    wait = admission.wait_ns(pace, 5, [now, now], 2, now)
+    assert wait <= admission.allowed_ns(pace, admission.longest_ns(pace, None))
+    assert wait > admission.allowed_ns(pace, admission.longest_ns(pace, 500))
+
+
 def test_a_deadline_leaves_room_for_the_run() -> None:
     pace = Pace(10 * MS, 1)
     assert admission.allowed_ns(pace, 100 * MS) == 75 * MS

@@ -41,14 +41,14 @@ class Plan:
     """How a model is run: rows of the largest batch, threads that run batches (0: the loop itself); and what may wait.
 
     ``max_rows`` 0: a request is run as it came, neither with others nor in parts. ``queue_rows`` and ``queue_bytes`` (of
-    inputs) bound what waits, ``max_wait_ms`` how long; 0: as long as its caller does.
+    inputs) bound what waits, ``max_wait_ms`` how long (0: as its caller does; ``None``: ``admission.USUAL_RUNS``).
     """
 
     max_rows: int = 64
     threads: int = 0
     queue_rows: int = 16384
     queue_bytes: int = 256_000_000
-    max_wait_ms: float = 500.0
+    max_wait_ms: float | None = None
 
 
 class Order:
@@ -375,8 +375,7 @@ class Batcher:
 
     def _finish(self, batch: list[Order], answers: list[Answer], start: int, took: int) -> None:
         statistics = self._statistics
-        rows = sum([job.rows for job in batch])
-        statistics.batch(rows, took)
+        statistics.batch(sum([job.rows for job in batch]), took)
         run = (start, took)
         wholes, queues, wires = [], [], []
         for job, answer in zip(batch, answers, strict=True):

@@ -29,6 +29,8 @@ class HeadTooLarge(Refused):
 class Bounded(Orderly):
     """The protocol with bounds. Whoever builds on it calls ``_begin_head`` and ``_end_head`` where heads do so."""
 
+    __slots__ = ("_came", "_fault", "_framing", "_moved", "_unread", "_unsent", "_waited")
+
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._came = 0  # bytes of this read

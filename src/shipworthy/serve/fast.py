@@ -215,6 +215,8 @@ def _failure(error: ShipworthyError, date: bytes, extra: bytes) -> bytes:
 class FastProtocol(Bounded):
     """uvicorn's protocol with the lane in front."""
 
+    __slots__ = ("_body", "context", "gate", "idle_since")
+
     cycle: Any
     cycle_of: type[Cycle] = Cycle
 

@@ -58,6 +58,8 @@ class NotedCycle(Cycle):
 class NotedProtocol(FastProtocol):
     """A connection whose requests in the fast lane are noted; the others are noted by the application."""
 
+    __slots__ = ("notes",)
+
     cycle_of = NotedCycle
 
     def __init__(self, notes: Notes, gate: Gate, config: Config, state: ServerState, loop: Any) -> None:

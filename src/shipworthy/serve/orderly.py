@@ -20,6 +20,8 @@ class Orderly(HttpToolsProtocol):
     same read is dropped, so that the rest of a request that is cut there would be read as another request.
     """
 
+    __slots__ = ("_heading", "_last", "_running", "_within")
+
     cycle: Any
 
     def __init__(self, *arguments: Any) -> None:

@@ -81,7 +81,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=32, help="calibration images (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=3, help="fresh processes of each variant (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=1.0, help="of one repeat (default: %(default)s)")
-    parser.add_argument("--batch", type=int, default=1, help="images of a call when images/s is taken (default: %(default)s)")
+    parser.add_argument("--batch", type=int, default=8, help="images of a call when images/s is taken (default: %(default)s)")
     parser.add_argument("--models", type=Path, default=servers.PEERS / "models", help="where the model is kept")
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
     return parser.parse_args()

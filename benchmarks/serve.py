@@ -26,6 +26,7 @@ from pathlib import Path
 from serving import load, models, musts, processes, servers, table, truth
 from serving.models import Model
 from serving.servers import OURS, Server
+from serving.small import small
 from serving.table import BARE, Window
 from serving.wires import KIND, Asker, encode
 
@@ -52,6 +53,7 @@ class Case:
 
 CASES = {
     "light": Case("Light: digits, one row a request, 32 connections", "light", 32, ANY),
+    "small": Case("Small: a network for digits of 155 kB, one row a request, 32 connections", "small", 32, ANY),
     "few": Case("Few connections: digits, one row a request, 8 connections", "light", 8, BINARY_ONLY, idle=True),
     "int8": Case("Light, quantized: digits in INT8, one row a request, 32 connections", "int8", 32, ANY),
     "heavy": Case("Heavy: ResNet-50, one image a request, 8 connections", "heavy", 8, {"JSON", "binary"}, 2.0, 8),
@@ -70,7 +72,9 @@ def main() -> int:
     if options.floor:
         print(floor(known, options.seconds))
         return 0
-    chosen = [s for s in servers.SERVERS if s.name == OURS or options.peers == "all" or s.name in options.peers.split(",")]
+    ours, *others = servers.SERVERS
+    every = [dataclasses.replace(ours, light={"WORKERS": str(options.workers)}), *others]
+    chosen = [s for s in every if s.name == OURS or options.peers == "all" or s.name in options.peers.split(",")]
     absent = sorted({server.name for server in chosen if not server.installed()})
     if absent:
         print(f"not installed, so not measured (make peers): {', '.join(absent)}", file=sys.stderr)
@@ -84,6 +88,7 @@ def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", default="light,few,heavy", help=f"of {', '.join(CASES)} (default: %(default)s)")
     parser.add_argument("--peers", default=QUICK, help="names, or all (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=0, help="processes of ours where models are light (0: as it chooses)")
     parser.add_argument("--rounds", type=int, default=2, help="turns of every server (default: %(default)s)")
     parser.add_argument("--seconds", type=int, default=2, help="of a window; a heavy one lasts twice as long")
     parser.add_argument("--models", type=Path, default=servers.PEERS / "models", help="where the models are kept")
@@ -103,6 +108,8 @@ def made(folder: Path, cases: list[str]) -> dict[str, Model]:
     folder.mkdir(parents=True, exist_ok=True)
     needed = {CASES[case].model for case in cases}
     known = models.digits(folder) if needed & {"light", "int8"} else {}
+    if "small" in needed:
+        known["small"] = small(folder)
     if "heavy" in needed:
         known["heavy"] = models.resnet50(folder)
     return known

@@ -96,7 +96,7 @@ def running(server: Server, model: Model, *, heavy: bool, folder: Path) -> Itera
     environment |= {"MODEL": str(model.path), "NAME": model.names.model, "OUTPUT": model.names.output}
     environment |= {"SHAPE": ",".join(str(n) for n in model.rows[0].shape), "OMP_NUM_THREADS": "1"}
     environment |= {"PORT": str(port), "GRPC_PORT": str(grpc_port)}
-    command = _command(server, model, port, grpc_port)
+    command = _command(server, model, port, grpc_port, environment.get("WORKERS", "0"))
     with (folder / f"{server.name}.log").open("wb") as log:
         began = time.perf_counter()
         process = subprocess.Popen(
@@ -110,10 +110,10 @@ def running(server: Server, model: Model, *, heavy: bool, folder: Path) -> Itera
             processes.stop(process.pid)
 
 
-def _command(server: Server, model: Model, port: int, grpc_port: int) -> list[str]:
+def _command(server: Server, model: Model, port: int, grpc_port: int, workers: str) -> list[str]:
     if server.name == OURS:
         ports = ["--port", str(port)] + (["--grpc-port", str(grpc_port)] if "grpc" in server.paths else [])
-        return [str(server.python), "-m", "shipworthy", "serve", str(model.path), *ports, "--json"]
+        return [str(server.python), "-m", "shipworthy", "serve", str(model.path), *ports, "--workers", workers, "--json"]
     if server.name == "bentoml":
         where = ["--working-dir", str(SCRIPTS / "bentoml"), "--host", "127.0.0.1", "--port", str(port)]
         return [str(server.python), "-m", "bentoml", "serve", "server:Service", *where]

@@ -91,12 +91,13 @@ def running(server: Server, model: Model, *, heavy: bool, folder: Path) -> Itera
         RuntimeError: it ended, answered wrongly, or did not answer in time; with the end of what it wrote.
     """
     port, grpc_port = _free_ports(2)
-    environment = os.environ | ((server.heavy or {}) if heavy else server.light)
+    settings = (server.heavy or {}) if heavy else server.light
+    environment = os.environ | settings
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has its bytecode: nobody is to compile at the start
     environment |= {"MODEL": str(model.path), "NAME": model.names.model, "OUTPUT": model.names.output}
     environment |= {"SHAPE": ",".join(str(n) for n in model.rows[0].shape), "OMP_NUM_THREADS": "1"}
     environment |= {"PORT": str(port), "GRPC_PORT": str(grpc_port)}
-    command = _command(server, model, port, grpc_port, environment.get("WORKERS", "0"))
+    command = _command(server, model, port, grpc_port, settings.get("WORKERS", "0"))
     with (folder / f"{server.name}.log").open("wb") as log:
         began = time.perf_counter()
         process = subprocess.Popen(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+import msgspec
 import numpy as np
 import pytest
 
 from shipworthy import check
 from shipworthy.check import apart, areas
 from shipworthy.data import Dataset
+from shipworthy.errors import Refused
 
 from .small import X, Y, relu, said
 
@@ -56,6 +58,14 @@ def test_a_crash_is_a_finding_and_the_other_areas_go_on(taken, origin, monkeypat
     assert [one.law for one in report.errors] == ["format.contained"]
     assert report.errors[0].place == "area signature"
     assert {one.law for one in report.findings} >= {"format.contained", "numbers.parity", "memory.peak"}
+
+
+def test_a_file_that_changes_meanwhile_is_a_refusal_and_no_finding(digits, origin):
+    """So a caller reads what to do, and not the end of a log."""
+    source = msgspec.structs.replace(digits.model.source, digest="0" * 64)
+    other = msgspec.structs.replace(digits.model, source=source)
+    with pytest.raises(Refused, match="changed while it was checked"):
+        apart.run(other, replace(origin(other), trust=True))
 
 
 def dying(run, end, arguments, *rest):

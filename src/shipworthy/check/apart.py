@@ -26,6 +26,7 @@ from shipworthy.check.intake import reference
 from shipworthy.check.law import Law
 from shipworthy.check.subject import Origin
 from shipworthy.data import Dataset
+from shipworthy.errors import ShipworthyError
 from shipworthy.records import Finding, MemoryPoint, Model, Report
 
 # An area that takes longer hangs: that of numbers runs the model many times, and asks its framework.
@@ -35,7 +36,7 @@ SECONDS_OTHERWISE = 120
 FOLLOWS = {"format": ("graph",)}
 # Address space, not memory: runtimes reserve far more than they touch.
 SPACE_BYTES = 16 * 10**9
-JOB, SAID, LOG = "job.pickle", "said.jsonl", "log.txt"
+JOB, SAID, LOG, ERROR = "job.pickle", "said.jsonl", "log.txt", "error.pickle"
 
 CONTAINED = Law(
     name="format.contained",
@@ -64,7 +65,11 @@ def inspect(origin: Origin, names: Sequence[str] = tuple(areas.OF_FILES)) -> Rep
 
 
 def run(model: Model, origin: Origin, data: Dataset | None = None, recipe: torch.Recipe = torch.NOTHING) -> Report:
-    """``areas.run`` in a process of its own, which asks the framework of ``origin`` itself, by its ``recipe``."""
+    """``areas.run`` in a process of its own, which asks the framework of ``origin`` itself, by its ``recipe``.
+
+    Raises:
+        Refused: as ``reference``; the trained file changed meanwhile.
+    """
     return _run(Job(tuple(areas.OF_MODELS), origin, model, data, recipe), model.digest)
 
 
@@ -75,7 +80,15 @@ def main() -> None:
     job: Job = pickle.loads(path.read_bytes())  # noqa: S301
     resource.setrlimit(resource.RLIMIT_AS, (SPACE_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # it ends us in the middle of a library's loop, too
-    with path.with_name(SAID).open("a", encoding="utf-8") as said, ExitStack() as stack:
+    try:
+        _look(job, path.with_name(SAID))
+    except ShipworthyError as error:  # a call that cannot be carried out, as where the file has changed meanwhile: no finding
+        path.with_name(ERROR).write_bytes(pickle.dumps(error))
+
+
+def _look(job: Job, said_at: Path) -> None:
+    """Go through the areas, and say what each has found as soon as it has ended."""
+    with said_at.open("a", encoding="utf-8") as said, ExitStack() as stack:
         subject: Any = job.origin
         if job.model:
             signal.alarm(SECONDS_OTHERWISE)
@@ -98,6 +111,8 @@ def _run(job: Job, digest: str) -> Report:
         with tempfile.TemporaryDirectory(prefix="shipworthy-check-") as name:
             folder = Path(name)
             fate = _spawn(replace(job, areas=rest), folder)
+            if (folder / ERROR).exists():
+                raise pickle.loads((folder / ERROR).read_bytes())  # noqa: S301  our own child wrote it
             for line in _lines(folder / SAID):
                 rest = rest[1:]
                 for kind, plain in line["said"]:

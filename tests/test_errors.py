@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import pytest
@@ -52,3 +53,11 @@ def test_errors_pass_between_processes(kind):
     twin = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
     assert type(twin) is kind
     assert (str(twin), twin.as_dict()) == (str(error), error.as_dict())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_errors_pass_between_processes_as_data_too_as_one_of_their_family(kind):
+    error = kind("no", found="1", next="go")
+    twin = errors.from_plain(json.loads(json.dumps(errors.to_plain(error))))
+    assert type(twin) is (Failed if issubclass(kind, Failed) else Refused)
+    assert twin.as_dict() == error.as_dict()

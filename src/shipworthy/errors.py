@@ -9,7 +9,8 @@ HTTP status of the server are on the class, so no edge needs a table.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class ShipworthyError(Exception):
@@ -92,5 +93,15 @@ class StorageFailed(Failed):
     """The disk is full, or a folder cannot be written: nothing else will work either. Exit code 3, HTTP 500."""
 
 
-def _rebuild(kind: type[ShipworthyError], parts: dict[str, str]) -> ShipworthyError:
+def to_plain(error: ShipworthyError) -> dict[str, Any]:
+    """An error for another process, as data without code: its family and its parts."""
+    return {"kind": "Failed" if isinstance(error, Failed) else "Refused", **error.as_dict()}
+
+
+def from_plain(plain: Mapping[str, str]) -> ShipworthyError:
+    """The error that ``to_plain`` has told, as one of the two families."""
+    return _rebuild(Failed if plain["kind"] == "Failed" else Refused, plain)
+
+
+def _rebuild(kind: type[ShipworthyError], parts: Mapping[str, str]) -> ShipworthyError:
     return kind(parts["error"], found=parts.get("found", ""), expected=parts.get("expected", ""), next=parts.get("next", ""))

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from shipworthy import child
-from shipworthy.errors import Failed, Refused, ShipworthyError
+from shipworthy.errors import Failed, Refused, ShipworthyError, from_plain, to_plain
 from shipworthy.protocols import Array, Arrays
 
 LIMIT_SECONDS = 600.0
@@ -54,9 +54,8 @@ def send(errand: Errand, folder: Path, job: Mapping[str, Any]) -> dict[str, Any]
     if not (folder / ANSWER).exists():
         raise Failed(f"the process of {errand.framework} died over {job['path']}", found=child.fate(code, folder / LOG))
     answer: dict[str, Any] = json.loads((folder / ANSWER).read_text(encoding="utf-8"))
-    if told := answer.get("error"):
-        kind = Failed if answer["kind"] == "Failed" else Refused
-        raise kind(told, **{key: answer[key] for key in ("found", "expected", "next") if key in answer})
+    if "error" in answer:
+        raise from_plain(answer)
     return answer
 
 
@@ -88,11 +87,11 @@ def fulfil(do: Callable[[dict[str, Any], Path], dict[str, Any]], framework: str)
     try:
         answer = do(job, folder)
     except ShipworthyError as error:
-        answer = {"kind": "Failed" if isinstance(error, Failed) else "Refused", **error.as_dict()}
+        answer = to_plain(error)
     except Exception as error:  # noqa: BLE001 - frameworks and the user's code raise what they like
         traceback.print_exc()
         what = f"{framework} could not {job['deed']} {job['path']}"
-        answer = {"kind": "Refused", "error": what, "found": first_line(error)}
+        answer = to_plain(Refused(what, found=first_line(error)))
     draft = folder / "answer.draft"
     draft.write_text(json.dumps(answer), encoding="utf-8")
     draft.rename(folder / ANSWER)

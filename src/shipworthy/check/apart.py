@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from shipworthy import child, records
 from shipworthy.backends import source, torch
@@ -26,7 +26,7 @@ from shipworthy.check.intake import reference
 from shipworthy.check.law import Law
 from shipworthy.check.subject import Origin
 from shipworthy.data import Dataset
-from shipworthy.errors import ShipworthyError
+from shipworthy.errors import ShipworthyError, from_plain, to_plain
 from shipworthy.records import Finding, MemoryPoint, Model, Report
 
 # An area that takes longer hangs: that of numbers runs the model many times, and asks its framework.
@@ -36,7 +36,7 @@ SECONDS_OTHERWISE = 120
 FOLLOWS = {"format": ("graph",)}
 # Address space, not memory: runtimes reserve far more than they touch.
 SPACE_BYTES = 16 * 10**9
-JOB, SAID, LOG, ERROR = "job.pickle", "said.jsonl", "log.txt", "error.pickle"
+JOB, SAID, LOG = "job.pickle", "said.jsonl", "log.txt"
 
 CONTAINED = Law(
     name="format.contained",
@@ -80,15 +80,17 @@ def main() -> None:
     job: Job = pickle.loads(path.read_bytes())  # noqa: S301
     resource.setrlimit(resource.RLIMIT_AS, (SPACE_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # it ends us in the middle of a library's loop, too
-    try:
-        _look(job, path.with_name(SAID))
-    except ShipworthyError as error:  # a call that cannot be carried out, as where the file has changed meanwhile: no finding
-        path.with_name(ERROR).write_bytes(pickle.dumps(error))
+    with path.with_name(SAID).open("a", encoding="utf-8") as said:
+        try:
+            for line in _look(job):
+                _say(said, line)
+        except ShipworthyError as error:  # no finding: the call cannot be carried out, as when the file has changed meanwhile
+            _say(said, {"error": to_plain(error)})
 
 
-def _look(job: Job, said_at: Path) -> None:
-    """Go through the areas, and say what each has found as soon as it has ended."""
-    with said_at.open("a", encoding="utf-8") as said, ExitStack() as stack:
+def _look(job: Job) -> Iterator[dict[str, Any]]:
+    """Go through the areas: a line for each, with what it has found."""
+    with ExitStack() as stack:
         subject: Any = job.origin
         if job.model:
             signal.alarm(SECONDS_OTHERWISE)
@@ -99,8 +101,13 @@ def _look(job: Job, said_at: Path) -> None:
             look: Callable[[Any], Iterator[Finding | MemoryPoint]] = (areas.OF_MODELS if job.model else areas.OF_FILES)[name]
             lines = [[type(one).__name__, records.dump(one)] for one in look(subject)]
             signal.alarm(0)
-            said.write(json.dumps({"area": name, "said": lines}) + "\n")
-            said.flush()
+            yield {"area": name, "said": lines}
+
+
+def _say(said: TextIO, line: dict[str, Any]) -> None:
+    """Data, no pickle: what a child says that has read a hostile file must run nothing in its parent."""
+    said.write(json.dumps(line) + "\n")
+    said.flush()
 
 
 def _run(job: Job, digest: str) -> Report:
@@ -111,9 +118,9 @@ def _run(job: Job, digest: str) -> Report:
         with tempfile.TemporaryDirectory(prefix="shipworthy-check-") as name:
             folder = Path(name)
             fate = _spawn(replace(job, areas=rest), folder)
-            if (folder / ERROR).exists():
-                raise pickle.loads((folder / ERROR).read_bytes())  # noqa: S301  our own child wrote it
             for line in _lines(folder / SAID):
+                if "error" in line:
+                    raise from_plain(line["error"])
                 rest = rest[1:]
                 for kind, plain in line["said"]:
                     if kind == MemoryPoint.__name__:
@@ -141,7 +148,7 @@ def _spawn(job: Job, folder: Path) -> str:
     return child.fate(code, folder / LOG)
 
 
-def _lines(path: Path) -> list[dict[str, list[tuple[str, dict[str, object]]]]]:
+def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     whole = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]

@@ -15,10 +15,11 @@ from shipworthy.errors import Refused, ShipworthyError
 from shipworthy.records import Signature, TensorSpec
 from shipworthy.serve import texts
 from shipworthy.serve.batcher import Batcher, Job, Plan
+from shipworthy.serve.parts import joined
 from shipworthy.serve.quick import Quick
 from shipworthy.serve.runs import Runs
 from shipworthy.serve.statistics import FAILED, REFUSED, Statistics
-from shipworthy.serve.texts import Frame, Text, joined, read, written, written_by_row
+from shipworthy.serve.texts import Frame, Text, read, written, written_by_row
 
 PAIR = Signature(
     inputs=(TensorSpec(name="x", dtype="float32", shape=(None, 2)),),

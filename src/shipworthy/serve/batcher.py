@@ -163,7 +163,7 @@ class Batcher:
 
     def submit(self, job: Order) -> None:
         """Take a job; refuse it at once when too much waits, or when it would wait too long."""
-        size = job.bytes = admission.size_bytes(job.inputs)
+        size = job.bytes = job.bytes or admission.size_bytes(job.inputs)
         if (
             job.deadline_ns
             or self._waiting_rows + job.rows > self._easy_rows

@@ -61,7 +61,7 @@ class Reader(Protocol):
     """The protocol: its place in ``statistics.PROTOCOLS``."""
 
     def parse(self, body: bytes, header_length: int | None) -> Any:
-        """The request in a body: ``inputs``, ``rows``, ``priority`` and ``timeout_us``."""
+        """The request in a body: ``inputs``, ``rows``, ``priority``, ``timeout_us``, ``nbytes`` as ``oip.Request``."""
         ...
 
     def answer(self, request: Any, outputs: Share) -> tuple[bytes, int | None]:
@@ -95,6 +95,8 @@ class Gate:
         self.body_limit_bytes = body_limit_bytes
         self.urls: dict[bytes, tuple[Live, Reader]] = {}
         self.heads: dict[bytes, Head] = {}
+        self.last: tuple[bytes, Head] | None = None
+        """The head that came last, of those: mostly the same client comes again."""
         self.date = b""
         self.leaving = False
         self.closed: Callable[[], None] = lambda: None
@@ -103,7 +105,7 @@ class Gate:
 
     def show(self, name: str, lives: Iterable[Live], default: Live | None) -> None:
         """Answer exactly these versions of a model from now on; ``default`` where a request names no version."""
-        self.heads.clear()
+        self.forget()
         self.urls = {url: found for url, found in self.urls.items() if found[0].name != name}
         shown = [(f"/versions/{live.version}", live) for live in lives]
         for version, live in [*shown, ("", default)] if default else shown:
@@ -113,13 +115,29 @@ class Gate:
     def leave(self) -> None:
         """Answer what is asked still, and close each connection with its answer."""
         self.leaving = True
+        self.forget()
+
+    def find(self, data: bytes) -> tuple[tuple[bytes, Head] | None, list[tuple[bytes, bytes]]]:
+        """The head with which ``data`` begins, if it is known, and a caller's trace context that was lifted out of it."""
+        text = data[: data.find(HEAD_END) + 4]
+        head = self.heads.get(text)
+        if head is not None:
+            self.last = text, head
+            return self.last, []
+        rest, context = lift(text)
+        head = self.heads.get(rest)
+        return (None if head is None else (text, head)), context
+
+    def forget(self) -> None:
+        """Have each head read anew."""
         self.heads.clear()
+        self.last = None
 
     def remember(self, text: bytes, head: Head) -> None:
         """Know the head of a request by its bytes when it comes again."""
         if len(text) <= LONGEST_HEAD:
             if len(self.heads) >= MOST_HEADS:
-                self.heads.clear()
+                self.forget()
             self.heads[text] = head
 
 
@@ -164,6 +182,7 @@ class Cycle(Order):
             return
         self.inputs = request.inputs
         self.rows = request.rows
+        self.bytes = request.nbytes
         self.priority = request.priority
         self.deadline_ns = request.deadline_ns() if request.timeout_us else 0
         head.submit(self)
@@ -190,9 +209,13 @@ class Cycle(Order):
             body, encoding = compress(body, head.accept)
             if encoding:
                 extra += b"content-encoding: %b\r\nvary: accept-encoding\r\n" % encoding.encode()
-        kind = JSON if json_bytes is None else b"%b%d\r\ncontent-length: " % (OCTETS, json_bytes)
-        data = b"%b%b%b%b%d\r\n\r\n%b" % (LINES[200], protocol.gate.date, extra, kind, len(body), body)
-        protocol.answered(data, self)
+        key = (len(body), json_bytes, extra)
+        known = outputs.batch.known
+        start = known.get(key)
+        if start is None:
+            kind = JSON if json_bytes is None else b"%b%d\r\ncontent-length: " % (OCTETS, json_bytes)
+            known[key] = start = b"%b%b%b%b%d\r\n\r\n" % (LINES[200], protocol.gate.date, extra, kind, len(body))
+        protocol.answered(start + body, self)
         return None
 
 
@@ -238,25 +261,26 @@ class FastProtocol(Bounded):
         if self._within or not (cycle is None or cycle.response_complete):
             self._feed(data)
             return
-        end = data.find(HEAD_END) + 4
-        text = data[:end]
-        head = self.gate.heads.get(text)
-        if head is None:
-            text, self.context = lift(text)
-            head = self.gate.heads.get(text)
-        if head is not None and len(data) == end + head.body_bytes:
-            if self.timeout_keep_alive_task is not None:
-                self._unset_keepalive_if_required()
-            self.cycle = cycle = self.cycle_of(self, head, keep_alive=True)
-            cycle.begin(data[end:])
-            return
+        found = self.gate.last
+        if found is None or not data.startswith(found[0]):
+            found, self.context = self.gate.find(data)
+        if found is not None:
+            text, head = found
+            if len(data) == len(text) + head.body_bytes:
+                if self.timeout_keep_alive_task is not None:
+                    self._unset_keepalive_if_required()
+                self.cycle = cycle = self.cycle_of(self, head, keep_alive=True)
+                cycle.begin(data[len(text) :])
+                return
         self._feed(data)
         self.context = []
         cycle = self.cycle
         if not isinstance(cycle, Cycle) or not cycle.keep_alive or self._within:
             return
-        if len(data) == end + cycle.head.body_bytes and is_lifted(text):
-            self.gate.remember(text, cycle.head)
+        text = data[: data.find(HEAD_END) + 4]
+        rest, _ = lift(text)
+        if len(data) == len(text) + cycle.head.body_bytes and is_lifted(rest):
+            self.gate.remember(rest, cycle.head)
 
     def on_message_begin(self) -> None:
         """Start a request; what only the ordinary way needs is made there."""

@@ -30,7 +30,8 @@ _NO_DATA = msgspec.Raw()
 class Request(msgspec.Struct, frozen=True):
     """A request as the model takes it: arrays in the signature's dtypes, and output to whether it is wanted as bytes.
 
-    ``rows`` is the first dimension, where that is free, else 1; ``timeout_us`` 0 is none, ``priority`` 0 the default.
+    ``rows`` is the first dimension, where that is free, else 1; ``timeout_us`` 0 is none, ``priority`` 0 the default;
+    ``nbytes`` of the inputs where that is known beforehand, else 0.
     """
 
     inputs: dict[str, Array]
@@ -39,6 +40,7 @@ class Request(msgspec.Struct, frozen=True):
     rows: int = 1
     timeout_us: int = 0
     priority: int = 0
+    nbytes: int = 0
 
     def deadline_ns(self) -> int:
         """When the caller's patience ends, of ``time.monotonic_ns``; 0: never."""

@@ -9,7 +9,6 @@ A property test holds the two together.
 from __future__ import annotations
 
 import functools
-import math
 import re
 from typing import Any
 
@@ -19,6 +18,8 @@ import numpy as np
 from shipworthy.protocols import Array, Arrays
 from shipworthy.records import Signature, TensorSpec
 from shipworthy.serve import fit, oip, tensors
+from shipworthy.serve.admission import size_bytes
+from shipworthy.serve.parts import Raw
 from shipworthy.serve.runs import Share
 from shipworthy.serve.statistics import V2_REST
 from shipworthy.serve.texts import SMALL_BYTES, Frame, Text, read
@@ -29,8 +30,8 @@ LONGEST_TEXT = 2048
 _UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 Shapes = tuple[tuple[int, ...], ...]
-Layout = list[tuple[str, np.dtype[Any], tuple[int, ...], int, int]]
-"""Binary tensors: name, dtype, shape, count of elements, offset in the body."""
+Layout = list[tuple[str, np.dtype[Any], tuple[int, ...], int, int, bool]]
+"""Binary tensors: name, dtype, shape, where they begin and end in the body, and whether they wait as bytes."""
 _DATA = b'"data":'
 # How deep the first data lies: flat, or nested as the tensor.
 _OPENING = re.compile(rb'"data"\s*:\s*(\[[\[\s]*)')
@@ -107,12 +108,15 @@ class Quick:
             request = oip.parse(body, header_length, self._signature)
             self._remember_head(head, body, request)
             return request
-        inputs: dict[str, Array] = {}
-        for name, dtype, shape, count, at in known[0]:
-            array = np.frombuffer(body, dtype, count, at)
-            inputs[name] = (array if array.flags.aligned else array.copy()).reshape(shape)
+        inputs: dict[str, Any] = {}
+        for name, dtype, shape, at, end, waits in known[0]:
+            if waits:
+                inputs[name] = Raw(body[at:end], dtype, shape)
+            else:
+                array = np.frombuffer(body, dtype, (end - at) // dtype.itemsize, at)
+                inputs[name] = (array if array.flags.aligned else array.copy()).reshape(shape)
         ask = known[2]
-        return Ask(inputs, ask.outputs, None, ask.rows, 0, 0, ask.form)
+        return Ask(inputs, ask.outputs, None, ask.rows, 0, 0, ask.nbytes, ask.form)
 
     def answer(self, request: oip.Request, outputs: Share) -> tuple[bytes, int | None]:
         """The body that answers; see ``oip.answer``."""
@@ -127,14 +131,13 @@ class Quick:
             texts = form.texts.get(shapes) or self._texts(request, form, shapes, outputs)
             known[form, request.rows] = texts
         if form.binary:
-            return b"".join([texts[0], *[outputs[name].tobytes() for name in form.names]]), len(texts[0])
-        parts: list[bytes] = []
-        for text, name in zip(texts, form.names, strict=False):
+            return b"".join([texts[0], *map(outputs.raw, form.names)]), len(texts[0])
+        parts: list[bytes] = texts[:1]
+        for place, name in enumerate(form.names, 1):
             data = outputs.text(name)
             if data is None:
                 return oip.answer(request, self._name, self._version, outputs)
-            parts += (text, data)
-        parts.append(texts[-1])
+            parts += (data, texts[place])
         return b"".join(parts), None
 
     def _texts(self, request: oip.Request, form: Form, shapes: Shapes, outputs: Arrays) -> list[bytes]:
@@ -171,7 +174,7 @@ class Quick:
         if numbers is None:
             return None
         ask = around.ask
-        return Ask({around.name: numbers}, ask.outputs, None, ask.rows, 0, 0, ask.form)
+        return Ask({around.name: numbers}, ask.outputs, None, ask.rows, 0, 0, ask.nbytes, ask.form)
 
     def _full(self, body: bytes) -> Array:
         """The only array of a request, by the full reader.
@@ -215,7 +218,7 @@ class Quick:
                 rows = entry.shape[0]
         if len(inputs) != len(self._specs):
             return None
-        request = Ask(inputs, wanted, ask.id, 1 if rows is None else rows, 0, 0, self._form(wanted))
+        request = Ask(inputs, wanted, ask.id, 1 if rows is None else rows, form=self._form(wanted))
         if len(inputs) == 1 and ask.id is None:
             self._remember_around(body, ask.inputs[0], depth, request)
         return request
@@ -254,7 +257,7 @@ class Quick:
         except (*_UNREADABLE, LookupError, TypeError):
             return
         spec = self._specs[entry.name]
-        ask = Ask({}, request.outputs, None, request.rows, 0, 0, request.form)
+        ask = Ask({}, request.outputs, None, request.rows, nbytes=size_bytes(request.inputs), form=request.form)
         _keep(self._arounds, before, Around(before, tail, spec, entry.shape, depth, ask))
 
     def _remember_head(self, head: bytes, body: bytes, request: oip.Request) -> None:
@@ -269,13 +272,16 @@ class Quick:
         at = len(head)
         for entry in ask["inputs"]:
             size = (entry.get("parameters") or {}).get("binary_data_size")
-            dtype = self._specs[entry["name"]].dtype
+            spec = self._specs[entry["name"]]
+            dtype = spec.dtype
             if size is None or dtype in {"str", "bool"}:  # JSON beside bytes, or bytes that are looked into
                 return
-            layout.append((entry["name"], np.dtype(dtype), tuple(entry["shape"]), math.prod(entry["shape"]), at))
+            # Where requests may differ in more than their rows, the queue looks at the shapes of arrays.
+            waits = 0 < size <= SMALL_BYTES and None not in spec.shape[1:]
+            layout.append((entry["name"], np.dtype(dtype), tuple(entry["shape"]), at, at + size, waits))
             at += size
-        wanted = request.outputs
-        _keep(self._heads, head, (layout, len(body), Ask({}, wanted, None, request.rows, 0, 0, self._form(wanted))))
+        wanted, form = request.outputs, self._form(request.outputs)
+        _keep(self._heads, head, (layout, len(body), Ask({}, wanted, None, request.rows, nbytes=at - len(head), form=form)))
 
     @functools.cached_property
     def _decoders(self) -> dict[int, msgspec.json.Decoder[Any]]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from shipworthy.errors import Failed, ShipworthyError
 from shipworthy.protocols import Array, Runner
-from shipworthy.serve.texts import joined, written_by_row
+from shipworthy.serve.parts import bytes_by_row, joined
+from shipworthy.serve.texts import written_by_row
 
 # What runtimes say when memory is short: onnxruntime's arenas, CUDA, TensorRT, OpenVINO, C++.
 SHORT_OF_MEMORY = ("failed to allocate memory", "bfcarena", "bfc_arena", "out of memory", "outofmemory", "bad_alloc")
@@ -18,24 +19,32 @@ SHORT_OF_MEMORY = ("failed to allocate memory", "bfcarena", "bfc_arena", "out of
 log = logging.getLogger(__name__)
 
 
+class ByRow(dict[str, "list[bytes] | None"]):
+    """The rows of each output as bytes, made of all of them at once when somebody asks first."""
+
+    def __init__(self, outputs: Mapping[str, Array], made: Callable[[Array], list[bytes] | None]) -> None:
+        self._outputs = outputs
+        self._made = made
+
+    def __missing__(self, name: str) -> list[bytes] | None:
+        self[name] = rows = self._made(self._outputs[name])
+        return rows
+
+
 class Batch:
     """The outputs of one run, rows along their first axes; what is made of all of them at once is made here.
 
-    ``known`` is for whoever writes answers: what is the same in all of those of this batch.
+    ``texts`` has the numbers of each row as JSON (see ``texts.written_by_row``), ``raws`` their bytes
+    (``parts.bytes_by_row``). ``known`` is for whoever writes answers: what is the same in all of those of this batch.
     """
 
-    __slots__ = ("_texts", "known", "outputs")
+    __slots__ = ("known", "outputs", "raws", "texts")
 
     def __init__(self, outputs: dict[str, Array]) -> None:
         self.outputs = outputs
+        self.texts = ByRow(outputs, written_by_row)
+        self.raws = ByRow(outputs, bytes_by_row)
         self.known: dict[Any, Any] = {}
-        self._texts: dict[str, list[bytes] | None] = {}
-
-    def texts(self, name: str) -> list[bytes] | None:
-        """The numbers of each row of an output; see ``texts.written_by_row``."""
-        if name not in self._texts:
-            self._texts[name] = written_by_row(self.outputs[name])
-        return self._texts[name]
 
 
 class Share(Mapping[str, Array]):
@@ -60,10 +69,17 @@ class Share(Mapping[str, Array]):
 
     def text(self, name: str) -> bytes | None:
         """The numbers of an output as JSON, flat and without brackets; ``None`` as ``Batch.texts``."""
-        texts = self.batch.texts(name)
+        texts = self.batch.texts[name]
         if texts is None:
             return None
         return texts[self._start] if self._end == self._start + 1 else b",".join(texts[self._start : self._end])
+
+    def raw(self, name: str) -> bytes:
+        """The bytes of an output, rows along its first axis."""
+        rows = None if self._end is None else self.batch.raws[name]
+        if rows is None:
+            return self[name].tobytes()
+        return rows[self._start] if self._end == self._start + 1 else b"".join(rows[self._start : self._end])
 
 
 Answer = Share | ShipworthyError

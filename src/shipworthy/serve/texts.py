@@ -126,18 +126,3 @@ def written_by_row(array: Array) -> list[bytes] | None:
         return None
     text = orjson.dumps(np.ascontiguousarray(array).reshape(len(array), -1), option=orjson.OPT_SERIALIZE_NUMPY)
     return None if b"null" in text else text[2:-2].split(b"],[")
-
-
-def joined(parts: Sequence[Array | Text]) -> Array:
-    """The rows of all parts.
-
-    Raises:
-        Refused: a text is not what it seemed; ``Text.again`` says why.
-    """
-    first = parts[0]
-    if type(first) is Text:
-        texts = [part.text for part in parts if type(part) is Text and part.frame is first.frame]
-        array = read(texts, first.frame) if len(texts) == len(parts) else None
-        if array is not None:
-            return array
-    return np.concatenate([np.asarray(part) for part in parts])

@@ -70,6 +70,7 @@ class Request(msgspec.Struct, frozen=True):
     by_row: bool = True
     timeout_us: ClassVar[int] = 0
     priority: ClassVar[int] = 0
+    nbytes: ClassVar[int] = 0
 
 
 def read_place(method: str, path: str) -> Place:

@@ -179,7 +179,7 @@ class Worker:
         """Ask for these keys, and show this certificate, from now on."""
         if self._guard and secured.keys:
             self._guard.change(secured.keys)
-            self._gate.heads.clear()
+            self._gate.forget()
             if self._notes:
                 self._notes.know(secured.keys)
         if tls := secured.tls:

@@ -21,7 +21,8 @@ from shipworthy.serve import oip
 from shipworthy.serve.batcher import Batcher, Plan
 from shipworthy.serve.catalog import Live
 from shipworthy.serve.compression import WORTH_BYTES
-from shipworthy.serve.fast import LARGE, MOST_HEADS, FastProtocol, Gate
+from shipworthy.serve.fast import LARGE, FastProtocol
+from shipworthy.serve.lane import MOST_HEADS, FastLane
 from shipworthy.serve.statistics import Statistics
 
 LIMIT = 100_000
@@ -68,17 +69,17 @@ class Transport:
 
 
 class Server:
-    """A gate with one model, and an application that answers any body as the full reader does, or names the path."""
+    """A lane with one model, and an application that answers any body as the full reader does, or names the path."""
 
     def __init__(self, plan: Plan | None = None) -> None:
         self.ordinary = 0
-        self.gate = Gate(LIMIT)
+        self.lane = FastLane(LIMIT)
         self.config = uvicorn.Config(
             self.app, interface="asgi3", http="httptools", ws="none", lifespan="off", log_config=None, proxy_headers=False
         )
         self.config.load()
         self.live = self.load(plan or Plan())
-        self.gate.show("m", [self.live], self.live)
+        self.lane.show("m", [self.live], self.live)
 
     @staticmethod
     def load(plan: Plan) -> Live:
@@ -101,7 +102,7 @@ class Server:
         await send({"type": "http.response.body", "body": answer})
 
     def connect(self) -> FastProtocol:
-        protocol = FastProtocol(self.gate, self.config, ServerState(), asyncio.get_running_loop())
+        protocol = FastProtocol(self.lane, self.config, ServerState(), asyncio.get_running_loop())
         protocol.connection_made(Transport())  # type: ignore[arg-type]
         return protocol
 
@@ -170,7 +171,7 @@ def test_a_head_is_known_whatever_trace_its_caller_is_in() -> None:
 
     async def story(server: Server) -> None:
         first = await asked(server.connect(), post(message(1), trace.format(1), state.format(1)))
-        known = set(server.gate.heads)
+        known = set(server.lane.heads)
         assert len(known) == 1
         other = server.connect()
         other.parser = None  # type: ignore[assignment]
@@ -178,7 +179,7 @@ def test_a_head_is_known_whatever_trace_its_caller_is_in() -> None:
             assert await asked(other, post(message(1), *headers)) == first
         await asked(server.connect(), post(message(1), trace.format(1), trace.format(2)))
         await asked(server.connect(), post(message(1), "TRACEPARENT: 1"))
-        assert set(server.gate.heads) == known
+        assert set(server.lane.heads) == known
         assert server.ordinary == 0
 
     run(story)
@@ -200,7 +201,7 @@ def test_a_known_head_with_a_body_in_pieces_or_with_more_behind_it() -> None:
         transport.said = b""
         protocol.data_received(both)
         assert await settle(protocol, lambda: transport.said.count(b"HTTP/1.1 200 OK") == 2) == said
-        assert all(text.lstrip().startswith(b"POST") for text in server.gate.heads)
+        assert all(text.lstrip().startswith(b"POST") for text in server.lane.heads)
 
     run(story)
 
@@ -279,15 +280,15 @@ def test_what_is_shown_no_more_goes_the_ordinary_way_and_is_held_by_nobody() -> 
             await asked(protocol, post(message(1)))
         old = weakref.ref(server.live)
         fresh = server.load(Plan())
-        server.gate.show("other", [], None)
-        server.gate.show("m", [fresh], None)
+        server.lane.show("other", [], None)
+        server.lane.show("m", [fresh], None)
         del server.live
         assert old() is None, "an idle connection holds the model that it asked last"
         assert next(bodies(await asked(protocol, post(message(1)))))
         assert server.ordinary == 1
         assert next(bodies(await asked(protocol, post(message(1), path="/v2/models/m/versions/1/infer"))))
         assert server.ordinary == 1
-        server.gate.show("m", [], None)
+        server.lane.show("m", [], None)
         assert next(bodies(await asked(protocol, post(message(1), path="/v2/models/m/versions/1/infer"))))
         assert server.ordinary == 2
 
@@ -348,7 +349,7 @@ def test_a_connection_that_is_to_be_closed_is_and_its_head_is_not_remembered() -
             transport: Any = protocol.transport
             assert b"\r\nconnection: close\r\n" in await asked(protocol, post(message(1), "Connection: close"))
             assert transport.closed
-        assert not server.gate.heads
+        assert not server.lane.heads
 
     run(story)
 
@@ -358,9 +359,9 @@ def test_heads_are_remembered_within_bounds() -> None:
         protocol = server.connect()
         for i in range(MOST_HEADS + 10):
             await asked(protocol, post(message(1), f"X-Trace: {i}"))
-        assert 0 < len(server.gate.heads) <= MOST_HEADS
+        assert 0 < len(server.lane.heads) <= MOST_HEADS
         await asked(protocol, post(message(1), f"X-Trace: {'a' * 4000}"))
-        assert max(map(len, server.gate.heads)) < 200
+        assert max(map(len, server.lane.heads)) < 200
         assert (await asked(protocol, post(b"x" * (LIMIT + 1)))).startswith(b"HTTP/1.1 ")
         assert server.ordinary == 1
 

@@ -21,7 +21,8 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from shipworthy.serve.bounds import HEAD_SECONDS, MOST_HEAD_BYTES, STALL_SECONDS
-from shipworthy.serve.fast import FastProtocol, Gate
+from shipworthy.serve.fast import FastProtocol
+from shipworthy.serve.lane import FastLane
 
 Start = Callable[..., AbstractContextManager[str]]
 BODY = json.dumps({"inputs": [{"name": name, "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]} for name in "ab"]})
@@ -78,7 +79,7 @@ def held(test: Callable[[FastProtocol, Transport], Awaitable[None]]) -> None:
         config = uvicorn.Config(app, interface="asgi3", http="httptools", ws="none", lifespan="off", log_config=None)
         config.load()
         state, transport = ServerState(), Transport()
-        protocol = FastProtocol(Gate(1_000_000), config, state, asyncio.get_running_loop())
+        protocol = FastProtocol(FastLane(1_000_000), config, state, asyncio.get_running_loop())
         protocol.connection_made(transport)  # type: ignore[arg-type]
         await test(protocol, transport)
         for task in state.tasks:

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
@@ -21,10 +21,9 @@ from uvicorn.server import ServerState
 from shipworthy.errors import Failed, Refused, ShipworthyError, Unavailable
 from shipworthy.serve.batcher import Order
 from shipworthy.serve.bounds import Bounded
-from shipworthy.serve.catalog import Live
 from shipworthy.serve.compression import compress
+from shipworthy.serve.lane import HEAD_END, FastLane, Head
 from shipworthy.serve.oip import LENGTH_HEADER, read_length
-from shipworthy.serve.quick_tfs import QuickTfs
 from shipworthy.serve.runs import Share
 from shipworthy.serve.statistics import outcome_of
 from shipworthy.serve.tracing import FIELDS, is_lifted, lift
@@ -33,10 +32,6 @@ from shipworthy.serve.wording import error_body, error_headers
 # A header that makes a request uncommon: the ordinary way reads it.
 UNCOMMON = {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"}
 HEAD_LENGTH = LENGTH_HEADER.lower().encode()
-HEAD_END = b"\r\n\r\n"
-# Heads that are remembered: a client sends the same few again and again.
-MOST_HEADS = 256
-LONGEST_HEAD = 2048
 LINES = {
     200: b"HTTP/1.1 200 OK\r\n",
     400: b"HTTP/1.1 400 Bad Request\r\n",
@@ -54,93 +49,6 @@ CLOSE = b"connection: close\r\n"
 log = logging.getLogger(__name__)
 
 
-class Reader(Protocol):
-    """Reads and answers the requests of one protocol to one model version."""
-
-    wire: int
-    """The protocol: its place in ``statistics.PROTOCOLS``."""
-
-    def parse(self, body: bytes, header_length: int | None) -> Any:
-        """The request in a body: ``inputs``, ``rows``, ``priority``, ``timeout_us``, ``nbytes`` as ``oip.Request``."""
-        ...
-
-    def answer(self, request: Any, outputs: Share) -> tuple[bytes, int | None]:
-        """The body that answers, and the bytes of JSON in it where others follow those."""
-        ...
-
-
-class Head:
-    """What the head of a common request says: who answers, and the length of the body; ``caller`` is ``authorization``."""
-
-    __slots__ = ("accept", "body_bytes", "caller", "json_bytes", "live", "path", "reader", "statistics", "submit")
-
-    def __init__(
-        self, path: str, live: Live, reader: Reader, body_bytes: int, json_bytes: int | None, accept: str, caller: bytes
-    ) -> None:
-        self.path = path
-        self.live = live
-        self.caller = caller
-        self.reader = reader
-        self.submit = live.batcher.submit
-        self.statistics = live.statistics
-        self.body_bytes = body_bytes
-        self.json_bytes = json_bytes
-        self.accept = accept
-
-
-class Gate:
-    """What all connections of one worker share: the URLs that are answered fast, the body limit, the ``date`` header."""
-
-    def __init__(self, body_limit_bytes: int) -> None:
-        self.body_limit_bytes = body_limit_bytes
-        self.urls: dict[bytes, tuple[Live, Reader]] = {}
-        self.heads: dict[bytes, Head] = {}
-        self.last: tuple[bytes, Head] | None = None
-        """The head that came last, of those: mostly the same client comes again."""
-        self.date = b""
-        self.leaving = False
-        self.closed: Callable[[], None] = lambda: None
-        self.allows: Callable[[str, list[bytes]], bool] | None = None
-        """Whether who sent these ``authorization`` headers may use a model; it is asked before a head is remembered."""
-
-    def show(self, name: str, lives: Iterable[Live], default: Live | None) -> None:
-        """Answer exactly these versions of a model from now on; ``default`` where a request names no version."""
-        self.forget()
-        self.urls = {url: found for url, found in self.urls.items() if found[0].name != name}
-        shown = [(f"/versions/{live.version}", live) for live in lives]
-        for version, live in [*shown, ("", default)] if default else shown:
-            self.urls[f"/v2/models/{name}{version}/infer".encode()] = (live, live.quick)
-            self.urls[f"/v1/models/{name}{version}:predict".encode()] = (live, QuickTfs(live.signature))
-
-    def leave(self) -> None:
-        """Answer what is asked still, and close each connection with its answer."""
-        self.leaving = True
-        self.forget()
-
-    def find(self, data: bytes) -> tuple[tuple[bytes, Head] | None, list[tuple[bytes, bytes]]]:
-        """The head with which ``data`` begins, if it is known, and a caller's trace context that was lifted out of it."""
-        text = data[: data.find(HEAD_END) + 4]
-        head = self.heads.get(text)
-        if head is not None:
-            self.last = text, head
-            return self.last, []
-        rest, context = lift(text)
-        head = self.heads.get(rest)
-        return (None if head is None else (text, head)), context
-
-    def forget(self) -> None:
-        """Have each head read anew."""
-        self.heads.clear()
-        self.last = None
-
-    def remember(self, text: bytes, head: Head) -> None:
-        """Know the head of a request by its bytes when it comes again."""
-        if len(text) <= LONGEST_HEAD:
-            if len(self.heads) >= MOST_HEADS:
-                self.forget()
-            self.heads[text] = head
-
-
 class NoEvent:
     """Stands where uvicorn keeps the event that wakes an application: here none waits."""
 
@@ -151,21 +59,22 @@ class NoEvent:
 class Cycle(Order):
     """One request in the fast lane, from its head to its answer; uvicorn sees a cycle of its own kind."""
 
-    __slots__ = ("disconnected", "head", "keep_alive", "protocol", "request")
+    # What is asked of each request stands in slots: to look up what its class has costs CPython 3.11 three times as much.
+    __slots__ = ("disconnected", "extra", "head", "keep_alive", "protocol", "request")
 
     message_event = NoEvent()
-    extra = b""
-    """Headers of the answer beside the usual ones, with their ends of line."""
     response_started = False
     response_complete = False  # the protocol lets go of a cycle that is answered
 
-    def __init__(self, protocol: FastProtocol, head: Head, *, keep_alive: bool) -> None:
+    def __init__(self, protocol: FastProtocol, head: Head) -> None:
         self.protocol = protocol
         self.head = head
-        self.keep_alive = keep_alive
+        self.keep_alive = True
+        self.extra = b""
+        """Headers of the answer beside the usual ones, with their ends of line."""
         self.cancelled = False
         self.key = ()
-        self.wire = head.reader.wire
+        self.wire = head.wire
 
     def begin(self, body: bytes) -> None:
         """The body is whole: read it and queue it."""
@@ -185,7 +94,8 @@ class Cycle(Order):
         self.bytes = request.nbytes
         self.priority = request.priority
         self.deadline_ns = request.deadline_ns() if request.timeout_us else 0
-        head.submit(self)
+        submit = head.submit
+        submit(self)
 
     def _refusal(self, body: bytes) -> Unavailable | None:
         """Why a large text is not even read: that takes ms, and its place in the queue is known without."""
@@ -203,7 +113,7 @@ class Cycle(Order):
             outputs, error, unsaid = None, _told(failure), outcome_of(failure)
         if outputs is None:
             error = error or Failed("the model gave no answer")
-            protocol.answered(_failure(error, protocol.gate.date, extra), self)
+            protocol.answered(_failure(error, protocol.lane.date, extra), self)
             return unsaid
         if head.accept:
             body, encoding = compress(body, head.accept)
@@ -214,7 +124,7 @@ class Cycle(Order):
         start = known.get(key)
         if start is None:
             kind = JSON if json_bytes is None else b"%b%d\r\ncontent-length: " % (OCTETS, json_bytes)
-            known[key] = start = b"%b%b%b%b%d\r\n\r\n" % (LINES[200], protocol.gate.date, extra, kind, len(body))
+            known[key] = start = b"%b%b%b%b%d\r\n\r\n" % (LINES[200], protocol.lane.date, extra, kind, len(body))
         protocol.answered(start + body, self)
         return None
 
@@ -238,14 +148,14 @@ def _failure(error: ShipworthyError, date: bytes, extra: bytes) -> bytes:
 class FastProtocol(Bounded):
     """uvicorn's protocol with the lane in front."""
 
-    __slots__ = ("_body", "context", "gate", "idle_since")
+    __slots__ = ("_body", "context", "cycle_of", "idle_since", "lane")
 
     cycle: Any
-    cycle_of: type[Cycle] = Cycle
 
-    def __init__(self, gate: Gate, config: Config, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, lane: FastLane, config: Config, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(config, state, {}, loop)
-        self.gate = gate
+        self.lane = lane
+        self.cycle_of: Callable[[FastProtocol, Head], Cycle] = Cycle
         self.context: list[tuple[bytes, bytes]] = []  # of the caller's trace, as the last head that had one says
         self.idle_since = loop.time()
         self._body: list[bytes] = []
@@ -261,15 +171,16 @@ class FastProtocol(Bounded):
         if self._within or not (cycle is None or cycle.response_complete):
             self._feed(data)
             return
-        found = self.gate.last
+        found = self.lane.last
         if found is None or not data.startswith(found[0]):
-            found, self.context = self.gate.find(data)
+            found, self.context = self.lane.find(data)
         if found is not None:
             text, head = found
             if len(data) == len(text) + head.body_bytes:
                 if self.timeout_keep_alive_task is not None:
                     self._unset_keepalive_if_required()
-                self.cycle = cycle = self.cycle_of(self, head, keep_alive=True)
+                cycle_of = self.cycle_of
+                self.cycle = cycle = cycle_of(self, head)
                 cycle.begin(data[len(text) :])
                 return
         self._feed(data)
@@ -280,7 +191,7 @@ class FastProtocol(Bounded):
         text = data[: data.find(HEAD_END) + 4]
         rest, _ = lift(text)
         if len(data) == len(text) + cycle.head.body_bytes and is_lifted(rest):
-            self.gate.remember(rest, cycle.head)
+            self.lane.remember(rest, cycle.head)
 
     def on_message_begin(self) -> None:
         """Start a request; what only the ordinary way needs is made there."""
@@ -294,10 +205,10 @@ class FastProtocol(Bounded):
         self._end_head()
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
-            head = self._common() if self.url in self.gate.urls else None
+            head = self._common() if self.url in self.lane.urls else None
             if head is not None:
-                keep_alive = self.parser.should_keep_alive() and not self.gate.leaving
-                self.cycle = self.cycle_of(self, head, keep_alive=keep_alive)
+                self.cycle = self.cycle_of(self, head)
+                self.cycle.keep_alive = self.parser.should_keep_alive() and not self.lane.leaving
                 return
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
@@ -329,7 +240,7 @@ class FastProtocol(Bounded):
         if isinstance(self.cycle, Cycle):
             self.cycle.cancelled = True
         super().connection_lost(exc)
-        self.gate.closed()
+        self.lane.closed()
 
     def answered(self, data: bytes, cycle: Cycle) -> None:
         """Write an answer of the fast lane, unless the caller has gone, and let the connection go on."""
@@ -350,7 +261,7 @@ class FastProtocol(Bounded):
 
     def say(self, error: ShipworthyError) -> None:
         """Write that something is wrong, as the last answer."""
-        self.transport.write(_failure(error, self.gate.date, CLOSE))
+        self.transport.write(_failure(error, self.lane.date, CLOSE))
 
     def leave(self) -> None:
         """Close the connection with the answer that is being made; one where nothing is asked stays open for now."""
@@ -384,14 +295,14 @@ class FastProtocol(Bounded):
                 keys.append(value)
             elif name in FIELDS:
                 context.append((name, value))
-        if length is None or not length.isdigit() or int(length) > self.gate.body_limit_bytes:
+        if length is None or not length.isdigit() or int(length) > self.lane.body_limit_bytes:
             return None
         try:
             json_bytes = read_length(head_length, int(length))
         except Refused:
             return None
-        live, reader = self.gate.urls[self.url]
-        allows = self.gate.allows
+        live, reader = self.lane.urls[self.url]
+        allows = self.lane.allows
         if allows is not None and not allows(live.name, keys):
             return None  # the ordinary way says why
         self.context = context

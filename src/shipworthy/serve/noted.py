@@ -11,10 +11,11 @@ from uvicorn.server import ServerState
 
 from shipworthy.serve import tracing
 from shipworthy.serve.calls import Status
-from shipworthy.serve.fast import HEAD_END, Cycle, FastProtocol, Gate, Head
+from shipworthy.serve.fast import Cycle, FastProtocol
 from shipworthy.serve.http2 import replies
 from shipworthy.serve.http2.heads import Head as GrpcHead
 from shipworthy.serve.http2.stream import Connection, Stream
+from shipworthy.serve.lane import HEAD_END, FastLane, Head
 from shipworthy.serve.note import CANCELLED, FAILED, NOTE, REFUSED, SUCCESS, UNAVAILABLE, Note
 from shipworthy.serve.notes import Notes
 from shipworthy.serve.statistics import PROTOCOLS, TFS_GRPC, TFS_REST, V2_GRPC, V2_REST
@@ -41,10 +42,10 @@ def _outcome(status: int) -> str:
 class NotedCycle(Cycle):
     """A request in the fast lane, and its note."""
 
-    __slots__ = ("extra", "note")
+    __slots__ = ("note",)
 
-    def __init__(self, protocol: NotedProtocol, head: Head, *, keep_alive: bool) -> None:
-        super().__init__(protocol, head, keep_alive=keep_alive)
+    def __init__(self, protocol: NotedProtocol, head: Head) -> None:
+        super().__init__(protocol, head)
         self.run = None
         self.rows = self.arrived_ns = 0
         fields, protocol.context = protocol.context, []
@@ -60,11 +61,10 @@ class NotedProtocol(FastProtocol):
 
     __slots__ = ("notes",)
 
-    cycle_of = NotedCycle
-
-    def __init__(self, notes: Notes, gate: Gate, config: Config, state: ServerState, loop: Any) -> None:
-        super().__init__(gate, config, state, loop)
+    def __init__(self, notes: Notes, lane: FastLane, config: Config, state: ServerState, loop: Any) -> None:
+        super().__init__(lane, config, state, loop)
         self.notes = notes
+        self.cycle_of = NotedCycle  # type: ignore[assignment]  # it is given no other connection than this
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller has gone."""

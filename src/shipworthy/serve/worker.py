@@ -24,12 +24,13 @@ from shipworthy import machine
 from shipworthy.errors import ShipworthyError
 from shipworthy.serve import app, http2, letters, security
 from shipworthy.serve.catalog import Catalog
-from shipworthy.serve.fast import FastProtocol, Gate
+from shipworthy.serve.fast import FastProtocol
 from shipworthy.serve.fleet import Fleet
 from shipworthy.serve.grpc.services import Methods, services
 from shipworthy.serve.guard import Guard, Portion, Shown
 from shipworthy.serve.http2.stream import Stream, StreamOf
 from shipworthy.serve.keys import Rights
+from shipworthy.serve.lane import FastLane
 from shipworthy.serve.letters import CLOSED, COUNTED, FAILED, GO, LEAVING, READY, WANTED, Abort, Change, Commit, Find, Prepare
 from shipworthy.serve.line import Line
 from shipworthy.serve.loader import Loader
@@ -86,7 +87,7 @@ class Worker:
         self._state = ServerState()
         self._catalog = Catalog(self._want)
         self._wanted: dict[str, float] = {}
-        self._gate = Gate(int(work.settings.body_limit_mb * 1e6))
+        self._lane = FastLane(int(work.settings.body_limit_mb * 1e6))
         self._loader = Loader(self._catalog, self._show, work.settings)
         self._line: Line
         self._services: Methods
@@ -125,7 +126,7 @@ class Worker:
     def _show(self, name: str) -> None:
         """Let the fast lane answer what is served of a model now."""
         served = name in self._catalog.names()
-        self._gate.show(name, self._catalog.versions(name) if served else (), self._catalog.find(name) if served else None)
+        self._lane.show(name, self._catalog.versions(name) if served else (), self._catalog.find(name) if served else None)
 
     async def _serve(self, offers: Sequence[Offer]) -> None:
         self._loop = asyncio.get_running_loop()
@@ -135,7 +136,7 @@ class Worker:
         application, self._services = self._answers(self._catalog, Fleet(self._line.ask, self._work.source, self._catalog))
         if keys := self._work.security.keys:
             self._guard = Guard(keys, application, self._services, self._answers_for)
-            self._gate.allows = self._guard.allows
+            self._lane.allows = self._guard.allows
         answers: ASGIApp = self._guard or application
         stream_of: StreamOf = Stream
         if self._notes:
@@ -155,8 +156,8 @@ class Worker:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         self._config.load()
-        self._gate.closed = self._one_closed
-        limits = http2.Limits(message_bytes=self._gate.body_limit_bytes)
+        self._lane.closed = self._one_closed
+        limits = http2.Limits(message_bytes=self._lane.body_limit_bytes)
         self._grpc = http2.lane(self._guard or self._services, limits, self._one_closed, stream_of)
         self._lanes = {HTTP: self._protocol, GRPC: self._grpc}
         self._tick()
@@ -167,7 +168,7 @@ class Worker:
 
     def _answers(self, catalog: Catalog, fleet: Fleet) -> tuple[ASGIApp, Methods]:
         """What answers over HTTP and gRPC, out of a catalog and a fleet."""
-        limit, port = self._gate.body_limit_bytes, self._work.grpc_port
+        limit, port = self._lane.body_limit_bytes, self._work.grpc_port
         return app.build(catalog, fleet, limit, port, lambda: self._ready), services(catalog, fleet, lambda: self._ready)
 
     def _answers_for(self, rights: Rights) -> tuple[ASGIApp, Methods]:
@@ -179,7 +180,7 @@ class Worker:
         """Ask for these keys, and show this certificate, from now on."""
         if self._guard and secured.keys:
             self._guard.change(secured.keys)
-            self._gate.forget()
+            self._lane.forget()
             if self._notes:
                 self._notes.know(secured.keys)
         if tls := secured.tls:
@@ -255,8 +256,8 @@ class Worker:
 
     def _protocol(self) -> FastProtocol:
         if self._notes:
-            return NotedProtocol(self._notes, self._gate, self._config, self._state, self._loop)
-        return FastProtocol(self._gate, self._config, self._state, self._loop)
+            return NotedProtocol(self._notes, self._lane, self._config, self._state, self._loop)
+        return FastProtocol(self._lane, self._config, self._state, self._loop)
 
     def _one_closed(self) -> None:
         self._closed += 1
@@ -285,8 +286,8 @@ class Worker:
     def _date(self) -> None:
         """The headers that every answer has."""
         date = formatdate(time.time(), usegmt=True).encode()
-        self._gate.date = b"date: " + date + b"\r\n"
-        self._state.default_headers = [(b"date", date), *([(b"connection", b"close")] if self._gate.leaving else [])]
+        self._lane.date = b"date: " + date + b"\r\n"
+        self._state.default_headers = [(b"date", date), *([(b"connection", b"close")] if self._lane.leaving else [])]
 
     async def _drain(self) -> None:
         """Answer what is asked still, and end; in a bounded time.
@@ -294,7 +295,7 @@ class Worker:
         A connection closes with its next answer, which says so: a caller that is just sending loses nothing. Who asks
         nothing for a while is hung up on.
         """
-        self._gate.leave()
+        self._lane.leave()
         self._date()
         for connection in self._connections():
             connection.leave()

@@ -53,6 +53,7 @@ class Case:
 
 CASES = {
     "light": Case("Light: digits, one row a request, 32 connections", "light", 32, ANY),
+    "long": Case("Light, long numbers: digits with pixels of any value, 32 connections", "long", 32, {"JSON"}),
     "small": Case("Small: a network for digits of 155 kB, one row a request, 32 connections", "small", 32, ANY),
     "few": Case("Few connections: digits, one row a request, 8 connections", "light", 8, BINARY_ONLY, idle=True),
     "int8": Case("Light, quantized: digits in INT8, one row a request, 32 connections", "int8", 32, ANY),
@@ -107,7 +108,7 @@ def made(folder: Path, cases: list[str]) -> dict[str, Model]:
     """The models that the cases need, made where they are missing."""
     folder.mkdir(parents=True, exist_ok=True)
     needed = {CASES[case].model for case in cases}
-    known = models.digits(folder) if needed & {"light", "int8"} else {}
+    known = models.digits(folder) if needed & {"light", "long", "int8"} else {}
     if "small" in needed:
         known["small"] = small(folder)
     if "heavy" in needed:
@@ -202,7 +203,7 @@ def machine() -> dict[str, str]:
     return {
         "when": time.strftime("%Y-%m-%d %H:%M"),
         "cpu": f"{len(names)} x {names[0] if names else platform.machine()}",
-        "python": platform.python_version(),
+        "python": f"{platform.python_version()} ({Path(sys.executable).resolve()})",  # builds differ by 7 % of our CPU
     } | versions
 
 

@@ -30,7 +30,11 @@ class Model:
 
 
 def digits(folder: Path) -> dict[str, Model]:
-    """The digits example as ``light`` and its statically quantized variant as ``int8``; made where they are missing."""
+    """The digits example as ``light`` and its statically quantized variant as ``int8``; made where they are missing.
+
+    ``long`` is ``light`` asked with numbers of full length (``5.4308247566``), as scaled features have them: pixels are whole
+    numbers (``5.0``), the shortest JSON there is.
+    """
     paths = {case: folder / f"{name}.onnx" for case, name in (("light", "digits"), ("int8", "digits_int8"))}
     if not all(path.exists() for path in paths.values()):
         made = folder / "variants"
@@ -39,8 +43,10 @@ def digits(folder: Path) -> dict[str, Model]:
         shutil.copy(made / "digits-original.onnx", paths["light"])
         shutil.copy(made / "digits-int8_static.onnx", paths["int8"])
     pixels = np.random.default_rng(0).integers(0, 17, (64, 1, 64)).astype(np.float32)
+    paths["long"], shades = paths["light"], (16 * np.random.default_rng(0).random(pixels.shape)).astype(np.float32)
     return {
-        case: Model(path, Names(path.stem, "X", "probabilities"), list(pixels), tolerance=1e-4) for case, path in paths.items()
+        case: Model(path, Names(path.stem, "X", "probabilities"), list(shades if case == "long" else pixels), tolerance=1e-4)
+        for case, path in paths.items()
     }
 
 

@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 
 from shipworthy.protocols import Array
+from shipworthy.records import TensorSpec
 from shipworthy.serve.texts import SMALL_BYTES, Text, read
 
 
@@ -30,6 +31,14 @@ class Raw(msgspec.Struct, gc=False):
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Array:
         return np.frombuffer(self.data, self.dtype).reshape(self.shape)
+
+
+def may_wait(spec: TensorSpec, size: int) -> bool:
+    """Whether a request's tensor of so many bytes may wait as those.
+
+    A large one is better not copied, and where requests may differ in more than their rows the queue looks at shapes of arrays.
+    """
+    return 0 < size <= SMALL_BYTES and None not in spec.shape[1:] and spec.dtype not in {"str", "bool"}
 
 
 def joined(parts: Sequence[Array | Raw | Text]) -> Array:

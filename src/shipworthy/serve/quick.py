@@ -19,7 +19,7 @@ from shipworthy.protocols import Array, Arrays
 from shipworthy.records import Signature, TensorSpec
 from shipworthy.serve import fit, oip, tensors
 from shipworthy.serve.admission import size_bytes
-from shipworthy.serve.parts import Raw
+from shipworthy.serve.parts import Raw, may_wait
 from shipworthy.serve.runs import Share
 from shipworthy.serve.statistics import V2_REST
 from shipworthy.serve.texts import SMALL_BYTES, Frame, Text, read
@@ -276,9 +276,7 @@ class Quick:
             dtype = spec.dtype
             if size is None or dtype in {"str", "bool"}:  # JSON beside bytes, or bytes that are looked into
                 return
-            # Where requests may differ in more than their rows, the queue looks at the shapes of arrays.
-            waits = 0 < size <= SMALL_BYTES and None not in spec.shape[1:]
-            layout.append((entry["name"], np.dtype(dtype), tuple(entry["shape"]), at, at + size, waits))
+            layout.append((entry["name"], np.dtype(dtype), tuple(entry["shape"]), at, at + size, may_wait(spec, size)))
             at += size
         wanted, form = request.outputs, self._form(request.outputs)
         _keep(self._heads, head, (layout, len(body), Ask({}, wanted, None, request.rows, nbytes=at - len(head), form=form)))

@@ -51,9 +51,7 @@ class Frame:
 
     def nests(self, text: bytes) -> bool:
         """Whether a text opens and closes at its ends and nowhere between: if it is JSON, its lists are nested so."""
-        if self.depth == 1:
-            return text[:1] == b"[" and text[-1:] == b"]" and text.find(b"[", 1) < 0
-        return text.startswith(self.opening) and text.endswith(self.closing) and text.count(b"[") == self.depth
+        return text.startswith(self.opening) and text.endswith(self.closing) and text.find(b"[", self.depth) < 0
 
     def holds(self, text: bytes) -> bool:
         """Whether a text, if it is JSON and all numbers, has so many of them, nested so.

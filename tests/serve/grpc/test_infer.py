@@ -290,7 +290,7 @@ def ask_of(reader, message):
         ask = reader.read(message)
     except ShipworthyError as error:
         return str(error)
-    plain = [(name, array.dtype, array.shape, array.tobytes()) for name, array in ask.inputs.items()]
+    plain = [(name, array.dtype, array.shape, np.asarray(array).tobytes()) for name, array in ask.inputs.items()]
     return ask.live, plain, ask.rows, ask.outputs, ask.raw, ask.id, ask.timeout_us, ask.priority, ask.final
 
 

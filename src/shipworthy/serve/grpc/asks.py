@@ -11,10 +11,10 @@ import numpy as np
 
 from shipworthy.errors import Refused
 from shipworthy.protocols import Array
-from shipworthy.records import TensorSpec
 from shipworthy.serve import fit, tensors
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.grpc import fields, messages
+from shipworthy.serve.parts import Raw, may_wait
 from shipworthy.serve.statistics import V2_GRPC
 
 FIELDS = {
@@ -65,7 +65,7 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class _Head:
-    """What the bytes of a request before those of its only raw tensor say; ``model`` and ``version`` are its words.
+    """What the bytes of a request before those of its only raw tensor say; ``words`` are the model and version in them.
 
     The model that was found is not held: one that was replaced or unloaded goes.
     """
@@ -73,11 +73,12 @@ class _Head:
     live: weakref.ref[Live]
     rows: int
     outputs: tuple[str, ...]
-    model: str
-    version: str
-    spec: TensorSpec
+    words: tuple[str, str]
+    name: str
+    dtype: np.dtype[Any]
     shape: tuple[int, ...]
     size: int
+    waits: bool
 
 
 class Reader:
@@ -104,10 +105,11 @@ class Reader:
             head = self._heads.get(message[:length])
             if head is None or head.size != len(message) - length:
                 continue
-            live = self._catalog.find(head.model, head.version)
+            live = self._catalog.find(*head.words)
             if live is head.live():
-                array = np.frombuffer(message[length:], head.spec.dtype).reshape(head.shape)
-                return Ask(live, {head.spec.name: array}, head.rows, head.outputs, raw=True)
+                tensor: Any = Raw(message[length:], head.dtype, head.shape)
+                inputs = {head.name: tensor if head.waits else np.asarray(tensor)}
+                return Ask(live, inputs, head.rows, head.outputs, raw=True)
         request = messages.read(self._kind, message)
         live = self._catalog.find(request.model_name, request.model_version)
         with live.statistics.until_queued(V2_GRPC):
@@ -135,8 +137,9 @@ class Reader:
         if len(self._heads) >= MOST_HEADS:
             self._heads.clear()
             self._lengths.clear()
-        live, shape = weakref.ref(ask.live), ask.inputs[spec.name].shape
-        self._heads[head] = _Head(live, ask.rows, ask.outputs, request.model_name, request.model_version, spec, shape, size)
+        words, array, waits = (request.model_name, request.model_version), ask.inputs[spec.name], may_wait(spec, size)
+        live = weakref.ref(ask.live)
+        self._heads[head] = _Head(live, ask.rows, ask.outputs, words, spec.name, array.dtype, array.shape, size, waits)
         self._lengths.setdefault(len(message), set()).add(len(head))
 
 

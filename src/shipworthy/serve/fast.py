@@ -119,13 +119,12 @@ class Cycle(Order):
             body, encoding = compress(body, head.accept)
             if encoding:
                 extra += b"content-encoding: %b\r\nvary: accept-encoding\r\n" % encoding.encode()
-        key = (len(body), json_bytes, extra)
         known = outputs.batch.known
-        start = known.get(key)
+        start = known.get((json_bytes, extra))
         if start is None:
             kind = JSON if json_bytes is None else b"%b%d\r\ncontent-length: " % (OCTETS, json_bytes)
-            known[key] = start = b"%b%b%b%b%d\r\n\r\n" % (LINES[200], protocol.lane.date, extra, kind, len(body))
-        protocol.answered(start + body, self)
+            known[json_bytes, extra] = start = b"%b%b%b%b" % (LINES[200], protocol.lane.date, extra, kind)
+        protocol.answered(b"%b%d\r\n\r\n%b" % (start, len(body), body), self)
         return None
 
 

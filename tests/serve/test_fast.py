@@ -368,6 +368,28 @@ def test_heads_are_remembered_within_bounds() -> None:
     run(story)
 
 
+@pytest.mark.parametrize(
+    ("data", "has_body"),
+    [
+        (b"HEAD /\x7f HTTP/1.1\r\nhost: a\r\n\r\n", False),
+        (b"GET /\x7f HTTP/1.1\r\nhost: a\r\n\r\n", True),
+        (b"HEAD / HTTP/1.1\r\nhost: a\r\n\r\nGET /\x7f HTTP/1.1\r\n\r\n", True),
+    ],
+    ids=["HEAD", "GET", "GET behind a HEAD"],
+)
+def test_what_is_wrong_with_a_head_request_is_told_without_a_body(data: bytes, has_body: bool) -> None:
+    async def story(server: Server) -> None:
+        protocol = server.connect()
+        protocol.data_received(data)
+        transport: Any = protocol.transport
+        said = await settle(protocol, lambda: b" 400 " in transport.said)
+        head, _, body = said[said.index(b"HTTP/1.1 400 ") :].partition(b"\r\n\r\n")
+        assert b"content-length: " in head
+        assert bool(body) is has_body
+
+    run(story)
+
+
 def test_tensorflow_serving_is_answered_in_the_lane() -> None:
     async def story(server: Server) -> None:
         protocol = server.connect()

@@ -29,10 +29,11 @@ class HeadTooLarge(Refused):
 class Bounded(Orderly):
     """The protocol with bounds. Whoever builds on it calls ``_begin_head`` and ``_end_head`` where heads do so."""
 
-    __slots__ = ("_came", "_fault", "_framing", "_moved", "_unread", "_unsent", "_waited")
+    __slots__ = ("_bodiless", "_came", "_fault", "_framing", "_moved", "_unread", "_unsent", "_waited")
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._bodiless = False  # the message that has begun is a HEAD: no answer to it has a body, an error neither
         self._came = 0  # bytes of this read
         self._framing = 0  # bytes that have come of this head, or since the last of the body
         self._moved = False  # this read had some of the body
@@ -68,6 +69,8 @@ class Bounded(Orderly):
     def _feed(self, data: bytes) -> None:
         """Let the parser read; bytes that bring no body along may be so many and no more."""
         self._came = len(data)
+        if not self._within:
+            self._bodiless = data.startswith(b"HEAD ")
         super().data_received(data)
         if not self._within:
             return

@@ -227,7 +227,7 @@ class FastProtocol(Bounded):
 
     def on_message_complete(self) -> None:
         """The request is whole."""
-        self._within = False
+        self._within = self._bodiless = False
         if isinstance(self.cycle, Cycle):
             pieces, self._body = self._body, []
             self.cycle.begin(pieces[0] if len(pieces) == 1 else b"".join(pieces))
@@ -260,7 +260,8 @@ class FastProtocol(Bounded):
 
     def say(self, error: ShipworthyError) -> None:
         """Write that something is wrong, as the last answer."""
-        self.transport.write(_failure(error, self.lane.date, CLOSE))
+        data = _failure(error, self.lane.date, CLOSE)
+        self.transport.write(data[: data.index(HEAD_END) + len(HEAD_END)] if self._bodiless else data)
 
     def leave(self) -> None:
         """Close the connection with the answer that is being made; one where nothing is asked stays open for now."""

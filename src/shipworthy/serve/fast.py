@@ -154,7 +154,7 @@ class FastProtocol(Bounded):
     def __init__(self, lane: FastLane, config: Config, state: ServerState, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(config, state, {}, loop)
         self.lane = lane
-        self.cycle_of: Callable[[FastProtocol, Head], Cycle] = Cycle
+        self.cycle_of: Callable[[Any, Head], Cycle] = Cycle
         self.context: list[tuple[bytes, bytes]] = []  # of the caller's trace, as the last head that had one says
         self.idle_since = loop.time()
         self._body: list[bytes] = []

@@ -64,7 +64,7 @@ class NotedProtocol(FastProtocol):
     def __init__(self, notes: Notes, lane: FastLane, config: Config, state: ServerState, loop: Any) -> None:
         super().__init__(lane, config, state, loop)
         self.notes = notes
-        self.cycle_of = NotedCycle  # type: ignore[assignment]  # it is given no other connection than this
+        self.cycle_of = NotedCycle
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller has gone."""

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from shipworthy.errors import Failed, Refused, ShipworthyError, Unavailable
 from shipworthy.records import Signature, TensorSpec
-from shipworthy.serve.batcher import Batcher, Job, Plan
+from shipworthy.serve.batcher import Batcher, Plan
+from shipworthy.serve.order import Job
 from shipworthy.serve.statistics import Statistics
 
 

@@ -14,10 +14,10 @@ import pytest
 from shipworthy.errors import NotFound, Refused, ShipworthyError
 from shipworthy.protocols import Array
 from shipworthy.records import Target
-from shipworthy.serve.batcher import Job
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.letters import Change
 from shipworthy.serve.loader import Loaded, Loader
+from shipworthy.serve.order import Job
 from shipworthy.serve.plan import Cost
 from shipworthy.serve.source import Offer, ServedModel
 from shipworthy.settings import ServeSettings

@@ -26,7 +26,8 @@ from shipworthy.errors import Failed, Refused, ShipworthyError, Unavailable
 from shipworthy.records import Signature, TensorSpec
 from shipworthy.serve import admission
 from shipworthy.serve.admission import Pace
-from shipworthy.serve.batcher import Batcher, Job, Plan
+from shipworthy.serve.batcher import Batcher, Plan
+from shipworthy.serve.order import Job
 from shipworthy.serve.runs import Runs, is_short_of_memory
 from shipworthy.serve.statistics import LATE, V2_REST, Statistics
 from shipworthy.serve.wording import error_headers

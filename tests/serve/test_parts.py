@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from shipworthy.serve.parts import Raw, bytes_by_row, joined
 from shipworthy.serve.runs import Batch, Share
-from shipworthy.serve.texts import SMALL_BYTES, Frame, Text
+from shipworthy.serve.texts import SMALL_BYTES
 
 DTYPES = ("float16", "float32", "float64", "int8", "uint8", "int64")
 
@@ -38,15 +37,6 @@ def test_bytes_and_arrays_are_joined_as_arrays_are(arrays: list[np.ndarray[Any, 
     assert together.tobytes() == whole.tobytes()
 
 
-def test_bytes_beside_a_text_are_joined_too() -> None:
-    frame = Frame.of("float32", (1, 2), 1)
-    assert frame is not None
-    text = Text(frame, b"[3,4]", b"", lambda _: pytest.fail("the text is right"))
-    first = np.array([[1, 2]], np.float32)
-    np.testing.assert_array_equal(joined([raw(first), text]), [[1, 2], [3, 4]])
-    np.testing.assert_array_equal(joined([text, raw(first)]), [[3, 4], [1, 2]])
-
-
 def test_bytes_are_taken_for_the_array_that_they_are() -> None:
     array = np.arange(6, dtype=np.int64).reshape(2, 3)
     waiting = raw(array)
@@ -60,9 +50,13 @@ def test_a_share_gives_the_bytes_of_its_rows(arrays: list[np.ndarray[Any, Any]])
     batch = Batch({"y": np.concatenate(arrays)})
     at = 0
     for array in arrays:
-        assert Share(batch, at, at + len(array)).raw("y") == array.tobytes()
+        mine = Share(batch, at, at + len(array))
+        assert mine.raws("y", 1) == [array.tobytes()]
+        assert mine.raws("y", len(array)) == [row.tobytes() for row in array]
+        assert b"".join(mine.part(i, 1).raws("y", 1)[0] for i in range(len(array))) == array.tobytes()
         at += len(array)
-    assert Share(batch).raw("y") == batch.outputs["y"].tobytes()
+    assert Share(batch).raws("y", 1) == [batch.outputs["y"].tobytes()]
+    assert Share(batch).raws("y", at) == [row.tobytes() for row in batch.outputs["y"]]
 
 
 def test_rows_that_do_not_lie_one_after_the_other_in_memory_are_cut_all_the_same() -> None:
@@ -74,4 +68,5 @@ def test_large_rows_and_none_are_not_cut_beforehand() -> None:
     large = np.zeros((2, SMALL_BYTES + 1), np.uint8)
     for array in (large, np.zeros((0, 3), np.float32), np.zeros((2, 0), np.float32)):
         assert bytes_by_row(array) is None
-        assert Share(Batch({"y": array}), 0, 1).raw("y") == array[:1].tobytes()
+        assert Share(Batch({"y": array}), 0, 1).raws("y", 1) == [array[:1].tobytes()]
+    assert Share(Batch({"y": large})).raws("y", 2) == [row.tobytes() for row in large]

@@ -11,16 +11,16 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from shipworthy.errors import ShipworthyError, Unavailable
-from shipworthy.protocols import Array, Runner
+from shipworthy.errors import Unavailable
+from shipworthy.protocols import Runner
 from shipworthy.serve import admission
 from shipworthy.serve.admission import Pace
-from shipworthy.serve.runs import Answer, Runs, Share
-from shipworthy.serve.statistics import CANCELLED, EXPIRED, LATE, REJECTED, V2_REST, Statistics, outcome_of
+from shipworthy.serve.order import Ended, Order
+from shipworthy.serve.runs import Answer, Runs
+from shipworthy.serve.statistics import CANCELLED, EXPIRED, LATE, REJECTED, Statistics
 
 # A run in the loop that takes longer than this is the last one there.
 LONGEST_INLINE_NS = 20_000_000
@@ -31,9 +31,6 @@ LONGEST_AHEAD_NS = 50_000_000
 SWEEP_SECONDS = 0.1
 # How often at most they are looked through because somebody is to be refused.
 CLEAR_NS = 10_000_000
-
-Done = Callable[[Share | None, ShipworthyError | None], int | None]
-Key = tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -49,69 +46,6 @@ class Plan:
     queue_rows: int = 16384
     queue_bytes: int = 256_000_000
     max_wait_ms: float | None = None
-
-
-class Order:
-    """One request on its way to the runtime.
-
-    ``inputs`` are checked arrays of the signature's dtypes, rows along the first axis; ``done`` is called once, in the
-    loop's thread, with the outputs by name or with an error. ``deadline_ns`` is of ``time.monotonic_ns`` (0: none);
-    ``priority`` 1 is served first, 0 means the default, after all others. Set ``cancelled`` when the caller has gone.
-    ``wire`` is the protocol that it came by, a place in ``statistics.PROTOCOLS``; ``began_ns`` when it was there to be read.
-    When it is answered, ``run`` says when its run began and how long that took (ns); ``None``: there was none.
-    """
-
-    __slots__ = (
-        "arrived_ns", "began_ns", "bytes", "cancelled", "deadline_ns", "inputs", "key", "priority", "rows", "run", "wire",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        inputs: dict[str, Array],
-        rows: int,
-        deadline_ns: int = 0,
-        priority: int = 0,
-        wire: int = V2_REST,
-        began_ns: int = 0,
-    ) -> None:
-        self.inputs = inputs
-        self.rows = rows
-        self.deadline_ns = deadline_ns
-        self.priority = priority
-        self.cancelled = False
-        self.wire = wire
-        self.began_ns = began_ns or time.monotonic_ns()
-        self.arrived_ns = 0
-        self.bytes = 0
-        self.key: Key = ()
-        self.run: tuple[int, int] | None = None
-
-    def done(self, outputs: Share | None, error: ShipworthyError | None) -> int | None:
-        """Take the answer. Where it cannot be written: how the request has ended so, ``REFUSED`` or ``FAILED``."""
-        raise NotImplementedError
-
-
-class Job(Order):
-    """An order whose answer goes to a function."""
-
-    __slots__ = ("_done",)
-
-    def __init__(
-        self,
-        inputs: dict[str, Array],
-        rows: int,
-        done: Done,
-        deadline_ns: int = 0,
-        priority: int = 0,
-        wire: int = V2_REST,
-        began_ns: int = 0,
-    ) -> None:
-        super().__init__(inputs, rows, deadline_ns, priority, wire, began_ns)
-        self._done = done
-
-    def done(self, outputs: Share | None, error: ShipworthyError | None) -> int | None:
-        """Hand it on."""
-        return self._done(outputs, error)
 
 
 class Batcher:
@@ -131,6 +65,8 @@ class Batcher:
         self._begun: list[int] = []
         self._ahead: deque[int] = deque()
         self._turning = self._sweeping = False
+        # Batches that were taken out of the queue: what came into it since the last may be made wider.
+        self._taken = 0
         self._seen = self._cleared_ns = 0
         self._threads = plan.threads
         self._pool = ThreadPoolExecutor(plan.threads, "runner") if plan.threads else None
@@ -154,7 +90,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Requests that no run has taken yet."""
-        return len(self._waiting)
+        return sum([job.count for job in self._waiting])
 
     @property
     def waiting_rows(self) -> int:
@@ -174,6 +110,7 @@ class Batcher:
                 job.done(None, refusal)
                 return
         self._statistics.in_flight += 1
+        job.taken = self._taken
         job.arrived_ns = time.monotonic_ns()
         if self._keyed:
             job.key = tuple(array.shape[1:] for array in job.inputs.values())
@@ -186,6 +123,39 @@ class Batcher:
         if not self._turning:
             self._turning = True
             self._at_next_turn()
+
+    @property
+    def groups(self) -> bool:
+        """Whether one job may stand for several requests: where the loop runs them, all have come about at once."""
+        return self._mixes and not self._keyed and self._pool is None
+
+    def widen(self, job: Order, rows: int, size: int) -> bool:
+        """Let a job stand for one more request, if it is as new as that and nobody has to look closer before that may wait."""
+        if (
+            job.taken != self._taken
+            or job.rows + rows > self._runs.max_rows
+            or self._waiting_rows + rows > self._easy_rows
+            or self._waiting_bytes + size > self._plan.queue_bytes
+        ):
+            return False
+        self._statistics.in_flight += 1
+        job.rows += rows
+        job.bytes += size
+        self._waiting_rows += rows
+        self._waiting_bytes += size
+        return True
+
+    def narrow(self, job: Order, rows: int, size: int) -> bool:
+        """Let a job stand for one request less, whose caller has gone, if it still may."""
+        if job.taken != self._taken:
+            return False
+        self._statistics.dropped(CANCELLED, job.wire)
+        job.rows -= rows
+        job.bytes -= size
+        job.cancelled = not job.rows
+        self._waiting_rows -= rows
+        self._waiting_bytes -= size
+        return True
 
     def overloaded(self, wire: int) -> Unavailable | None:
         """Why any request without priority is refused now, be it of one row: a large one need not be read first."""
@@ -279,6 +249,7 @@ class Batcher:
 
     def _next(self) -> list[Order]:
         """The next batch, out of the queue: the most urgent job, and those of its shape that fit beside it."""
+        self._taken += 1
         waiting = self._waiting
         most = self._runs.max_rows
         now = time.monotonic_ns()
@@ -342,9 +313,9 @@ class Batcher:
     def _drop(self, job: Order, now: int) -> None:
         self._take_out(job)
         if job.cancelled:
-            self._statistics.dropped(CANCELLED, job.wire)
+            self._statistics.dropped(CANCELLED, job.wire, job.count)
             return
-        self._statistics.dropped(EXPIRED, job.wire)
+        self._statistics.dropped(EXPIRED, job.wire, job.count)
         passed = "the request's timeout" if 0 < job.deadline_ns <= now else "the longest wait for a run"
         wait_ns = admission.wait_ns(self._pace, self._waiting_rows, self._begun, max(1, self._threads), now)
         job.done(
@@ -374,23 +345,11 @@ class Batcher:
         self._finish(batch, answers, start, took)
 
     def _finish(self, batch: list[Order], answers: list[Answer], start: int, took: int) -> None:
-        statistics = self._statistics
-        statistics.batch(sum([job.rows for job in batch]), took)
-        run = (start, took)
-        wholes, queues, wires = [], [], []
+        self._statistics.batch(sum([job.rows for job in batch]), took)
+        ended = Ended(self._statistics, start, took)
         for job, answer in zip(batch, answers, strict=True):
-            job.run = run
-            if isinstance(answer, ShipworthyError):
-                job.done(None, answer)
-                statistics.failed(time.monotonic_ns() - job.began_ns, job.wire, outcome_of(answer))
-            elif (unsaid := job.done(answer, None)) is not None:
-                statistics.dropped(unsaid, job.wire)
-            else:
-                wholes.append(time.monotonic_ns() - job.began_ns)
-                queues.append(start - job.arrived_ns)
-                wires.append(job.wire)
-        if wires:
-            statistics.succeeded(wholes, queues, took, wires)
+            job.end(answer, ended)
+        ended.count()
 
     def _pace_is(self, pace: Pace) -> None:
         """Remember how fast runs are, and what follows for those who wait."""

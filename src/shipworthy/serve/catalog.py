@@ -9,7 +9,8 @@ from functools import cached_property
 from shipworthy.errors import NotFound, ShipworthyError, Unavailable
 from shipworthy.protocols import Runner
 from shipworthy.records import Signature, Target
-from shipworthy.serve.batcher import Batcher, Job
+from shipworthy.serve.batcher import Batcher
+from shipworthy.serve.order import Job
 from shipworthy.serve.quick import Quick
 from shipworthy.serve.source import Offer
 from shipworthy.serve.statistics import Statistics

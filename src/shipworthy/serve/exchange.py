@@ -15,10 +15,10 @@ from starlette.types import Receive, Scope, Send
 
 from shipworthy.errors import Failed, ShipworthyError, Unavailable
 from shipworthy.protocols import Array
-from shipworthy.serve.batcher import Job
 from shipworthy.serve.catalog import Live
 from shipworthy.serve.compression import TooLarge, compress, expand
 from shipworthy.serve.note import NOTE
+from shipworthy.serve.order import Job
 from shipworthy.serve.runs import Share
 from shipworthy.serve.statistics import V2_REST, outcome_of
 from shipworthy.serve.wording import sentence

@@ -19,41 +19,23 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from shipworthy.errors import Failed, Refused, ShipworthyError, Unavailable
-from shipworthy.serve.batcher import Order
 from shipworthy.serve.bounds import Bounded
+from shipworthy.serve.cohort import Cohort, NoEvent, join
 from shipworthy.serve.compression import compress
 from shipworthy.serve.lane import HEAD_END, FastLane, Head
 from shipworthy.serve.oip import LENGTH_HEADER, read_length
+from shipworthy.serve.order import Order
 from shipworthy.serve.runs import Share
 from shipworthy.serve.statistics import outcome_of
 from shipworthy.serve.tracing import FIELDS, is_lifted, lift
-from shipworthy.serve.wording import error_body, error_headers
 
 # A header that makes a request uncommon: the ordinary way reads it.
 UNCOMMON = {b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"}
 HEAD_LENGTH = LENGTH_HEADER.lower().encode()
-LINES = {
-    200: b"HTTP/1.1 200 OK\r\n",
-    400: b"HTTP/1.1 400 Bad Request\r\n",
-    404: b"HTTP/1.1 404 Not Found\r\n",
-    500: b"HTTP/1.1 500 Internal Server Error\r\n",
-    503: b"HTTP/1.1 503 Service Unavailable\r\n",
-}
 # Bodies above this are not read when the model is overloaded, unless they name a priority.
 LARGE = 16_384
 PRIORITY = b'"priority"'
-JSON = b"content-type: application/json\r\ncontent-length: "
-OCTETS = b"content-type: application/octet-stream\r\n" + HEAD_LENGTH + b": "
-CLOSE = b"connection: close\r\n"
-
 log = logging.getLogger(__name__)
-
-
-class NoEvent:
-    """Stands where uvicorn keeps the event that wakes an application: here none waits."""
-
-    def set(self) -> None:
-        """Nothing waits."""
 
 
 class Cycle(Order):
@@ -106,24 +88,20 @@ class Cycle(Order):
         """Answer."""
         head, protocol = self.head, self.protocol
         unsaid = None
-        extra = self.extra if self.keep_alive else self.extra + CLOSE
+        extra = self.extra
         try:
             body, json_bytes = (b"", None) if outputs is None else head.reader.answer(self.request, outputs)
         except Exception as failure:  # noqa: BLE001  whatever it was, the caller gets an answer
             outputs, error, unsaid = None, _told(failure), outcome_of(failure)
         if outputs is None:
             error = error or Failed("the model gave no answer")
-            protocol.answered(_failure(error, protocol.lane.date, extra), self)
+            protocol.answered(protocol.lane.failure(error, extra, keep_alive=self.keep_alive), self)
             return unsaid
         if head.accept:
             body, encoding = compress(body, head.accept)
             if encoding:
                 extra += b"content-encoding: %b\r\nvary: accept-encoding\r\n" % encoding.encode()
-        known = outputs.batch.known
-        start = known.get((json_bytes, extra))
-        if start is None:
-            kind = JSON if json_bytes is None else b"%b%d\r\ncontent-length: " % (OCTETS, json_bytes)
-            known[json_bytes, extra] = start = b"%b%b%b%b" % (LINES[200], protocol.lane.date, extra, kind)
+        start = protocol.lane.start(json_bytes, extra, keep_alive=self.keep_alive)
         protocol.answered(b"%b%d\r\n\r\n%b" % (start, len(body), body), self)
         return None
 
@@ -136,18 +114,10 @@ def _told(error: Exception) -> ShipworthyError:
     return Failed("internal error: the server's log says more")
 
 
-def _failure(error: ShipworthyError, date: bytes, extra: bytes) -> bytes:
-    """The whole answer that says what is wrong."""
-    body = error_body(error)
-    extra = error_headers(error) + extra
-    line = LINES.get(error.http_status) or b"HTTP/1.1 %d \r\n" % error.http_status
-    return b"%b%b%b%b%d\r\n\r\n%b" % (line, date, extra, JSON, len(body), body)
-
-
 class FastProtocol(Bounded):
     """uvicorn's protocol with the lane in front."""
 
-    __slots__ = ("_body", "context", "cycle_of", "idle_since", "lane")
+    __slots__ = ("_body", "context", "cycle_of", "idle_since", "joins", "lane")
 
     cycle: Any
 
@@ -155,6 +125,8 @@ class FastProtocol(Bounded):
         super().__init__(config, state, {}, loop)
         self.lane = lane
         self.cycle_of: Callable[[Any, Head], Cycle] = Cycle
+        self.joins = True
+        """Whether requests may wait together with those of other connections."""
         self.context: list[tuple[bytes, bytes]] = []  # of the caller's trace, as the last head that had one says
         self.idle_since = loop.time()
         self._body: list[bytes] = []
@@ -178,9 +150,8 @@ class FastProtocol(Bounded):
             if len(data) == len(text) + head.body_bytes:
                 if self.timeout_keep_alive_task is not None:
                     self._unset_keepalive_if_required()
-                cycle_of = self.cycle_of
-                self.cycle = cycle = cycle_of(self, head)
-                cycle.begin(data[len(text) :])
+                if not self.joins or not join(self, head, data, len(text)):
+                    self.begin(head, data[len(text) :])
                 return
         self._feed(data)
         self.context = []
@@ -191,6 +162,16 @@ class FastProtocol(Bounded):
         rest, _ = lift(text)
         if len(data) == len(text) + cycle.head.body_bytes and is_lifted(rest):
             self.lane.remember(rest, cycle.head)
+
+    def begin(self, head: Head, body: bytes) -> None:
+        """Answer a request by itself."""
+        self.own(head).begin(body)
+
+    def own(self, head: Head) -> Cycle:
+        """A cycle of its own for a request."""
+        cycle_of = self.cycle_of
+        self.cycle = cycle = cycle_of(self, head)
+        return cycle
 
     def on_message_begin(self) -> None:
         """Start a request; what only the ordinary way needs is made there."""
@@ -206,8 +187,7 @@ class FastProtocol(Bounded):
         if cycle is None or cycle.response_complete:
             head = self._common() if self.url in self.lane.urls else None
             if head is not None:
-                self.cycle = self.cycle_of(self, head)
-                self.cycle.keep_alive = self.parser.should_keep_alive() and not self.lane.leaving
+                self.own(head).keep_alive = self.parser.should_keep_alive() and not self.lane.leaving
                 return
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()
@@ -238,10 +218,12 @@ class FastProtocol(Bounded):
         """The caller has gone: a batch need not hold its rows."""
         if isinstance(self.cycle, Cycle):
             self.cycle.cancelled = True
+        elif isinstance(self.cycle, Cohort):
+            self.cycle.leave(self)
         super().connection_lost(exc)
         self.lane.closed()
 
-    def answered(self, data: bytes, cycle: Cycle) -> None:
+    def answered(self, data: bytes, cycle: Cycle | Cohort) -> None:
         """Write an answer of the fast lane, unless the caller has gone, and let the connection go on."""
         if self.cycle is cycle:
             self.cycle = None
@@ -260,7 +242,7 @@ class FastProtocol(Bounded):
 
     def say(self, error: ShipworthyError) -> None:
         """Write that something is wrong, as the last answer."""
-        data = _failure(error, self.lane.date, CLOSE)
+        data = self.lane.failure(error, keep_alive=False)
         self.transport.write(data[: data.index(HEAD_END) + len(HEAD_END)] if self._bodiless else data)
 
     def leave(self) -> None:

@@ -5,12 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from shipworthy.errors import ShipworthyError
 from shipworthy.serve.catalog import Live
+from shipworthy.serve.kinds import Kind
+from shipworthy.serve.oip import LENGTH_HEADER
 from shipworthy.serve.quick_tfs import QuickTfs
 from shipworthy.serve.runs import Share
 from shipworthy.serve.tracing import lift
+from shipworthy.serve.wording import error_body, error_headers
 
 HEAD_END = b"\r\n\r\n"
+LINES = {
+    200: b"HTTP/1.1 200 OK\r\n",
+    400: b"HTTP/1.1 400 Bad Request\r\n",
+    404: b"HTTP/1.1 404 Not Found\r\n",
+    500: b"HTTP/1.1 500 Internal Server Error\r\n",
+    503: b"HTTP/1.1 503 Service Unavailable\r\n",
+}
+JSON = b"content-type: application/json\r\ncontent-length: "
+OCTETS = b"content-type: application/octet-stream\r\n" + LENGTH_HEADER.lower().encode() + b": "
+CLOSE = b"connection: close\r\n"
 # Heads that are remembered: a client sends the same few again and again.
 MOST_HEADS = 256
 LONGEST_HEAD = 2048
@@ -26,15 +40,25 @@ class Reader(Protocol):
         """The request in a body: ``inputs``, ``rows``, ``priority``, ``timeout_us``, ``nbytes`` as ``oip.Request``."""
         ...
 
+    def kind(self, data: bytes, at: int, header_length: int | None) -> Kind | None:
+        """The kind of the request whose body begins in ``data`` at ``at``; ``None``: it is read by itself."""
+        ...
+
     def answer(self, request: Any, outputs: Share) -> tuple[bytes, int | None]:
         """The body that answers, and the bytes of JSON in it where others follow those."""
         ...
 
 
 class Head:
-    """What the head of a common request says: who answers, and the length of the body; ``caller`` is ``authorization``."""
+    """What the head of a common request says: who answers, and the length of the body; ``caller`` is ``authorization``.
 
-    __slots__ = ("accept", "body_bytes", "caller", "json_bytes", "live", "path", "reader", "statistics", "submit", "wire")
+    ``kind`` is that of the last request with this head.
+    """
+
+    __slots__ = (
+        "accept", "batcher", "body_bytes", "caller", "json_bytes", "kind", "live", "path", "reader", "statistics", "submit",
+        "wire",
+    )  # fmt: skip
 
     def __init__(
         self, path: str, live: Live, reader: Reader, body_bytes: int, json_bytes: int | None, accept: str, caller: bytes
@@ -44,11 +68,13 @@ class Head:
         self.caller = caller
         self.reader = reader
         self.wire = reader.wire
+        self.batcher = live.batcher
         self.submit = live.batcher.submit
         self.statistics = live.statistics
         self.body_bytes = body_bytes
         self.json_bytes = json_bytes
         self.accept = accept
+        self.kind: Kind | None = None
 
 
 class FastLane:
@@ -79,6 +105,18 @@ class FastLane:
         """Answer what is asked still, and close each connection with its answer."""
         self.leaving = True
         self.forget()
+
+    def start(self, json_bytes: int | None, extra: bytes = b"", *, keep_alive: bool) -> bytes:
+        """An answer up to the number of its bytes; ``extra``: further headers, each with its end of line."""
+        kind = JSON if json_bytes is None else b"%b%d\r\ncontent-length: " % (OCTETS, json_bytes)
+        return b"%b%b%b%b%b" % (LINES[200], self.date, extra, b"" if keep_alive else CLOSE, kind)
+
+    def failure(self, error: ShipworthyError, extra: bytes = b"", *, keep_alive: bool) -> bytes:
+        """The whole answer that says what is wrong."""
+        body = error_body(error)
+        extra = error_headers(error) + extra + (b"" if keep_alive else CLOSE)
+        line = LINES.get(error.http_status) or b"HTTP/1.1 %d \r\n" % error.http_status
+        return b"%b%b%b%b%d\r\n\r\n%b" % (line, self.date, extra, JSON, len(body), body)
 
     def find(self, data: bytes) -> tuple[tuple[bytes, Head] | None, list[tuple[bytes, bytes]]]:
         """The head with which ``data`` begins, if it is known, and a caller's trace context that was lifted out of it."""

@@ -6,8 +6,8 @@ import time
 from contextvars import ContextVar
 
 from shipworthy.serve import tracing
-from shipworthy.serve.batcher import Order
 from shipworthy.serve.catalog import Live
+from shipworthy.serve.order import Order
 
 SUCCESS, REFUSED, UNAVAILABLE, FAILED, CANCELLED = "success", "refused", "unavailable", "failed", "cancelled"
 """How a request may have ended, by whose fault: the caller's, nobody's (too much was asked), ours; or its caller has gone."""

@@ -11,6 +11,7 @@ from uvicorn.server import ServerState
 
 from shipworthy.serve import tracing
 from shipworthy.serve.calls import Status
+from shipworthy.serve.cohort import Cohort
 from shipworthy.serve.fast import Cycle, FastProtocol
 from shipworthy.serve.http2 import replies
 from shipworthy.serve.http2.heads import Head as GrpcHead
@@ -65,6 +66,7 @@ class NotedProtocol(FastProtocol):
         super().__init__(lane, config, state, loop)
         self.notes = notes
         self.cycle_of = NotedCycle
+        self.joins = False  # each has a note of its own
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The caller has gone."""
@@ -73,7 +75,7 @@ class NotedProtocol(FastProtocol):
         if isinstance(cycle, NotedCycle):
             self.notes.end(cycle.note, 0, CANCELLED, cycle.head.body_bytes, 0)
 
-    def answered(self, data: bytes, cycle: Cycle) -> None:
+    def answered(self, data: bytes, cycle: Cycle | Cohort) -> None:
         """Write the answer, and note it."""
         super().answered(data, cycle)
         if isinstance(cycle, NotedCycle):

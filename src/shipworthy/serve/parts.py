@@ -1,7 +1,6 @@
 """What small requests bring and take, as bytes until a batch is made and after it is run: one array for all of them.
 
-An array for each request costs 1 µs, a row cut out of an array half of one. Tensors that came as bytes wait as those
-(``Raw``), numbers in JSON as text (``texts.Text``).
+An array for each request costs 1 µs, a row cut out of an array half of one.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import numpy as np
 
 from shipworthy.protocols import Array
 from shipworthy.records import TensorSpec
-from shipworthy.serve.texts import SMALL_BYTES, Text, read
+from shipworthy.serve.texts import SMALL_BYTES
 
 
 class Raw(msgspec.Struct, gc=False):
@@ -41,22 +40,13 @@ def may_wait(spec: TensorSpec, size: int) -> bool:
     return 0 < size <= SMALL_BYTES and None not in spec.shape[1:] and spec.dtype not in {"str", "bool"}
 
 
-def joined(parts: Sequence[Array | Raw | Text]) -> Array:
-    """The rows of all parts: what one input is given by the requests of a batch, which have one shape but for their rows.
-
-    Raises:
-        Refused: a text is not what it seemed; ``Text.again`` says why.
-    """
+def joined(parts: Sequence[Array | Raw]) -> Array:
+    """The rows of all parts: what one input is given by the requests of a batch, which have one shape but for their rows."""
     first = parts[0]
     if type(first) is Raw:
         data = [part.data for part in parts if type(part) is Raw]
         if len(data) == len(parts):
             return np.frombuffer(b"".join(data), first.dtype).reshape(-1, *first.shape[1:])
-    if type(first) is Text:
-        texts = [part.text for part in parts if type(part) is Text and part.frame is first.frame]
-        array = read(texts, first.frame) if len(texts) == len(parts) else None
-        if array is not None:
-            return array
     return np.concatenate([np.asarray(part) for part in parts])
 
 

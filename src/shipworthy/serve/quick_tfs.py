@@ -29,6 +29,9 @@ class QuickTfs:
             return tfs.parse_predict(body, self._signature)
         return tfs.to_predict(ask, self._signature)
 
+    def kind(self, _data: bytes, _at: int, _header_length: int | None) -> None:
+        """Each request is read by itself."""
+
     def answer(self, request: tfs.Request, outputs: Arrays) -> tuple[bytes, None]:
         """The body that answers; see ``tfs.answer_predict``."""
         return tfs.answer_predict(request, outputs), None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -35,16 +35,15 @@ class Batch:
     """The outputs of one run, rows along their first axes; what is made of all of them at once is made here.
 
     ``texts`` has the numbers of each row as JSON (see ``texts.written_by_row``), ``raws`` their bytes
-    (``parts.bytes_by_row``). ``known`` is for whoever writes answers: what is the same in all of those of this batch.
+    (``parts.bytes_by_row``).
     """
 
-    __slots__ = ("known", "outputs", "raws", "texts")
+    __slots__ = ("outputs", "raws", "texts")
 
     def __init__(self, outputs: dict[str, Array]) -> None:
         self.outputs = outputs
         self.texts = ByRow(outputs, written_by_row)
         self.raws = ByRow(outputs, bytes_by_row)
-        self.known: dict[Any, Any] = {}
 
 
 class Share(Mapping[str, Array]):
@@ -67,19 +66,22 @@ class Share(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self.batch.outputs)
 
-    def text(self, name: str) -> bytes | None:
-        """The numbers of an output as JSON, flat and without brackets; ``None`` as ``Batch.texts``."""
-        texts = self.batch.texts[name]
-        if texts is None:
-            return None
-        return texts[self._start] if self._end == self._start + 1 else b",".join(texts[self._start : self._end])
+    def part(self, place: int, rows: int) -> Share:
+        """So many rows of it, from ``place`` times as many on."""
+        start = self._start + place * rows
+        return Share(self.batch, start, start + rows)
 
-    def raw(self, name: str) -> bytes:
-        """The bytes of an output, rows along its first axis."""
-        rows = None if self._end is None else self.batch.raws[name]
+    def texts(self, name: str, count: int) -> list[bytes] | None:
+        """The numbers of an output in so many equal parts, as JSON, flat and without brackets; ``None`` as ``Batch.texts``."""
+        rows = self.batch.texts[name]
+        return None if rows is None else _in_equal_parts(rows[self._start : self._end], count, b",")
+
+    def raws(self, name: str, count: int) -> list[bytes]:
+        """The bytes of an output in so many equal parts, rows along its first axis."""
+        rows = self.batch.raws[name] if count > 1 or self._end is not None else None
         if rows is None:
-            return self[name].tobytes()
-        return rows[self._start] if self._end == self._start + 1 else b"".join(rows[self._start : self._end])
+            return [part.tobytes() for part in np.split(self[name], count)] if count > 1 else [self[name].tobytes()]
+        return _in_equal_parts(rows[self._start : self._end], count, b"")
 
 
 Answer = Share | ShipworthyError
@@ -164,6 +166,11 @@ class Runs:
                 raise
         self.max_rows = max(1, min(self.max_rows, half))
         return _joined([self._call(_cut(inputs, 0, half), half), self._call(_cut(inputs, half, rows), rows - half)])
+
+
+def _in_equal_parts(rows: list[bytes], count: int, between: bytes) -> list[bytes]:
+    step = len(rows) // count
+    return rows if step == 1 else [between.join(rows[at : at + step]) for at in range(0, len(rows), step)]
 
 
 def is_short_of_memory(error: BaseException) -> bool:

@@ -79,6 +79,18 @@ class Statistics:
         self._spread(self.whole_counts, whole_ns)
         self._spread(self.queue_counts, queue_ns)
 
+    def succeeded_together(self, count: int, whole_ns: int, queue_ns: int, compute_ns: int, protocol: int) -> None:
+        """So many requests of one protocol out of the queue, which waited and were answered together."""
+        self.in_flight -= count
+        self.requests[protocol] += count
+        self.successes_ns += count * whole_ns
+        self.queue_ns += count * queue_ns
+        self.compute_ns += count * compute_ns
+        edges = self.edges_ns
+        self.whole_counts[bisect_left(edges, whole_ns)] += count
+        self.queue_counts[bisect_left(edges, queue_ns)] += count
+        self.compute_counts[bisect_left(edges, compute_ns)] += count
+
     def _spread(self, counts: list[int], times_ns: Sequence[int]) -> None:
         """Count times in their buckets; those of one batch are mostly in one."""
         low, high = bisect_left(self.edges_ns, min(times_ns)), bisect_left(self.edges_ns, max(times_ns))
@@ -93,10 +105,10 @@ class Statistics:
         self.dropped(outcome, protocol)
         self.failures_ns += whole_ns if outcome == FAILED else 0
 
-    def dropped(self, outcome: int, protocol: int = V2_REST) -> None:
-        """One request left the queue unanswered: ``EXPIRED``, ``CANCELLED``, or its answer could not be written."""
-        self.in_flight -= 1
-        self.requests[outcome + protocol] += 1
+    def dropped(self, outcome: int, protocol: int = V2_REST, count: int = 1) -> None:
+        """Requests left the queue unanswered: ``EXPIRED``, ``CANCELLED``, or their answers could not be written."""
+        self.in_flight -= count
+        self.requests[outcome + protocol] += count
 
     def turned_away(self, outcome: int, protocol: int = V2_REST) -> None:
         """One request never came into the queue."""

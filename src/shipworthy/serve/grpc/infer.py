@@ -7,13 +7,13 @@ from collections import deque
 
 from shipworthy.errors import ShipworthyError
 from shipworthy.serve import calls
-from shipworthy.serve.batcher import Job
 from shipworthy.serve.calls import Call
 from shipworthy.serve.catalog import Catalog
 from shipworthy.serve.grpc import messages
 from shipworthy.serve.grpc.answers import Writer
 from shipworthy.serve.grpc.asks import Ask, Reader
 from shipworthy.serve.grpc.edges import answered, written
+from shipworthy.serve.order import Job
 from shipworthy.serve.runs import Share
 from shipworthy.serve.statistics import V2_GRPC
 from shipworthy.serve.wording import sentence

@@ -13,12 +13,12 @@ from shipworthy.errors import Refused, ShipworthyError
 from shipworthy.protocols import Array, Arrays
 from shipworthy.records import TensorSpec
 from shipworthy.serve import calls, fit
-from shipworthy.serve.batcher import Job
 from shipworthy.serve.calls import Call, Unary
 from shipworthy.serve.catalog import Catalog, Live
 from shipworthy.serve.fleet import Fleet, Wish
 from shipworthy.serve.grpc import examples, messages, tensorproto
 from shipworthy.serve.grpc.edges import answered, written
+from shipworthy.serve.order import Job
 from shipworthy.serve.runs import Share
 from shipworthy.serve.source import Policy
 from shipworthy.serve.statistics import TFS_GRPC

@@ -37,6 +37,10 @@ def flat(data: str) -> bytes:
     return f'{{"inputs":[{{"name":"x","shape":[1,2],"datatype":"FP32","data":{data}}}]}}'.encode()
 
 
+def wanting(output: str, value: float) -> bytes:
+    return flat(f"[{value},1]")[:-1] + f',"outputs":[{{"name":"{output}"}}]}}'.encode()
+
+
 def blob(value: float, rows: int = 1, *, answer: bool = True) -> bytes:
     wanted = {"outputs": [{"name": "y", "parameters": {"binary_data": True}}]} if answer else {}
     entry = {"name": "x", "shape": [rows, 2], "datatype": "FP32", "parameters": {"binary_data_size": 8 * rows}}
@@ -47,6 +51,9 @@ def blob(value: float, rows: int = 1, *, answer: bool = True) -> bytes:
 
 ASKS: dict[str, Callable[[float], bytes]] = {
     "flat": lambda value: post(message(value)),
+    "compact": lambda value: post(flat(f"[{value},1]")),
+    "wanted": lambda value: post(wanting("y", value)),
+    "wanted, not there": lambda value: post(wanting("q", value)),
     "rows": lambda value: post(message(value, 3)),
     "nested": lambda value: post(flat(f"[[{value}, 1]]")),
     "spaced": lambda value: post(flat(f"[ {value} ,\n 1 ]")),
@@ -83,11 +90,10 @@ async def together(asks: list[tuple[str, float]], *, joins: bool, plan: Plan) ->
     server = Server(plan)
     server.live.batcher._runs._runner = Picky()
     protocols = [server.connect() for _ in asks]
-    for protocol, (kind, _) in zip(protocols, asks, strict=True):
-        for value in (1.5, -2.0):
-            protocol.data_received(ASKS[kind](value))
-            await settle(protocol, lambda protocol=protocol: said(protocol) != b"")
-            clear([protocol])
+    for data in [make(value) for make in ASKS.values() for value in (1.5, -2.0)]:
+        protocol = server.connect()
+        protocol.data_received(data)
+        await settle(protocol, lambda protocol=protocol: said(protocol) != b"")
     before = list(server.live.statistics.requests)
     for protocol, (kind, value) in zip(protocols, asks, strict=True):
         protocol.joins = joins

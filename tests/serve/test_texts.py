@@ -89,6 +89,24 @@ def test_one_nested_row_is_read(data, taken):
     assert (read(data, frame(depth=2)) is not None) is taken
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"1", b"1,2,3"],
+        [b"1,2,3", b"1"],
+        [b"1,[2]"],
+        [b"[1],2", b"1,2"],
+        [b"1],[2", b"1,2"],
+        [b"1,2],[3,4", b""],
+        [b"1,2", b"3,4]]"],
+        [b'1,"]"', b"3,4"],
+        [b"", b"1,2,3,4"],
+    ],
+)
+def test_no_text_lends_another_its_numbers(parts):
+    assert read_all(parts, frame()) is None
+
+
 PIECES = st.sampled_from(
     ["1", "2.5", "-0.0", "3e2", ",", ",", "[", "]", "],[", '"', "null", "true", "{", "}", " ", "1e39", "1e400", ":"]
 )

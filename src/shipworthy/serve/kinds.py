@@ -120,7 +120,7 @@ class Blobs(Kind):
         table = np.frombuffer(data, np.uint8).reshape(len(pieces), -1)
         arrays, at = {}, 0
         for name, dtype, shape, size in self._layout:
-            column = np.ascontiguousarray(table[:, at : at + size])
+            column = table[:, at : at + size].copy()  # it must lie where numbers of its dtype may
             arrays[name] = column.reshape(-1).view(dtype).reshape(-1, *shape[1:])
             at += size
         return arrays

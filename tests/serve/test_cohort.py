@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -308,5 +309,45 @@ def test_what_comes_behind_a_request_that_waits_is_answered_after_it() -> None:
         await turns(20)
         first, second = bodies(said(protocols[3]))
         assert [json.loads(one)["outputs"][0]["data"] for one in (first, second)] == [[6, 8], [80, 82]]
+
+    story(play)
+
+
+def test_one_whose_answer_is_no_number_is_told_so_and_the_others_get_theirs() -> None:
+    async def play(server: Server, protocols: list[FastProtocol]) -> None:
+        for _ in range(2):
+            protocols[0].data_received(blob(1, answer=False))
+            await turns()
+        clear(protocols)
+        for protocol, value in zip(protocols, (1, NOTHING, 3), strict=False):
+            protocol.data_received(blob(value, answer=False))
+        assert protocols[0].cycle is protocols[2].cycle
+        await turns()
+        assert [said(protocol)[9:12] for protocol in protocols[:3]] == [b"200", b"400", b"200"]
+        assert [numbers(protocols[0]), numbers(protocols[2])] == [[2, 2], [6, 6]]
+        assert (server.live.statistics.count(REFUSED), server.live.statistics.in_flight) == (1, 0)
+
+    story(play)
+
+
+def test_who_comes_while_a_thread_runs_the_others_waits_for_the_next_batch() -> None:
+    async def play(server: Server, protocols: list[FastProtocol]) -> None:
+        goes_on = threading.Event()
+
+        class Slow(Doubler):
+            def run(self, inputs: Any) -> dict[str, Any]:
+                assert goes_on.wait(3)
+                return super().run(inputs)
+
+        server.live.batcher._runs._runner = Slow()
+        ask(protocols[:4])
+        server.live.batcher._leave_the_loop()  # a run took too long
+        await turns()
+        assert server.live.batcher.waiting == 0
+        ask(protocols[4:])
+        goes_on.set()
+        for i, protocol in enumerate(protocols):
+            await settle(protocol, lambda protocol=protocol: said(protocol) != b"")
+            assert numbers(protocol) == [2 * (i % 4), 2 * (i % 4) + 2]
 
     story(play)

@@ -12,6 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from shipworthy.errors import Refused
 from shipworthy.records import Signature, TensorSpec
+from shipworthy.serve import texts
 from shipworthy.serve.quick import Quick
 from shipworthy.serve.texts import Frame, read, read_all, written, written_by_row
 
@@ -19,6 +20,15 @@ PAIR = Signature(
     inputs=(TensorSpec(name="x", dtype="float32", shape=(None, 2)),),
     outputs=(TensorSpec(name="y", dtype="float32", shape=(None, 2)),),
 )
+
+
+@pytest.fixture(params=["compiled", "without"], autouse=True)
+def reader(request, monkeypatch):
+    """Each test with the compiled reader, and as where there is none."""
+    if request.param == "without":
+        monkeypatch.setattr(texts, "_numbers", None)
+    elif texts._numbers is None:
+        pytest.skip("the package was installed without a compiler")
 
 
 def body(data: str) -> bytes:

@@ -60,7 +60,7 @@ class Kind:
         self.write = write
         self.cohort: Any = None
 
-    def arrays(self, pieces: Sequence[bytes]) -> dict[str, Array]:
+    def arrays(self, pieces: list[bytes]) -> dict[str, Array]:
         """The inputs of requests one after the other, from what stands between ``before`` and ``tail`` in each.
 
         Raises:
@@ -87,7 +87,7 @@ class Numbers(Kind):
         self._name = name
         self._frame = frame
 
-    def arrays(self, pieces: Sequence[bytes]) -> dict[str, Array]:
+    def arrays(self, pieces: list[bytes]) -> dict[str, Array]:
         """See ``Kind``."""
         array = read_all(pieces, self._frame)
         if array is None:
@@ -111,7 +111,7 @@ class Blobs(Kind):
         super().__init__(before, b"", request, write)
         self._layout = layout
 
-    def arrays(self, pieces: Sequence[bytes]) -> dict[str, Array]:
+    def arrays(self, pieces: list[bytes]) -> dict[str, Array]:
         """See ``Kind``."""
         data = b"".join(pieces)
         if len(self._layout) == 1:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,11 @@ import orjson
 import simdjson
 
 from shipworthy.protocols import Array
+
+try:
+    from shipworthy.serve import _numbers
+except ImportError:  # there was no compiler when it was installed (decision 20)
+    _numbers = None  # type: ignore[assignment]
 
 # Requests up to here may wait as bytes.
 SMALL_BYTES = 16_384
@@ -54,25 +58,28 @@ def read(text: bytes, frame: Frame) -> Array | None:
     """
     # If it opens and closes at its ends and nowhere between, and is JSON, then its lists are nested as they should be.
     nested = text.startswith(frame.opening) and text.endswith(frame.closing) and text.find(b"[", frame.depth) < 0
-    found = _numbers(text) if nested else None
+    found = _parsed(text) if nested else None
     return None if found is None else _array(found[1], frame, 1)
 
 
-def read_all(texts: Sequence[bytes], frame: Frame) -> Array | None:
+def read_all(texts: list[bytes], frame: Frame) -> Array | None:
     """The arrays of texts without their brackets, one after the other along the first axis.
 
     ``None`` when one is as ``read`` does not take it: none can lend its numbers to another. Each is a list of its own, which
     opens nowhere but where we open it; then in what is JSON it closes nowhere but where we close it.
     """
+    short = _numbers.read_short(texts, frame.count, frame.dtype.itemsize) if _numbers else None
+    if short is not None:
+        return np.frombuffer(short, frame.dtype).reshape(frame.shape[0] * len(texts), *frame.shape[1:])
     if b"[" in b",".join(texts):
         return None
-    found = _numbers(b"[[%b]]" % b"],[".join(texts))
+    found = _parsed(b"[[%b]]" % b"],[".join(texts))
     if found is None or {*map(len, found[0])} != {frame.count}:
         return None
     return _array(found[1], frame, len(texts))
 
 
-def _numbers(text: bytes) -> tuple[Any, Array] | None:
+def _parsed(text: bytes) -> tuple[Any, Array] | None:
     """A text's list as simdjson has it, and all numbers in it; ``None``: it is not JSON, or not all numbers."""
     # One parser a call: it is not for several threads, and keeps the memory of its largest text.
     try:

@@ -1,6 +1,8 @@
 # The only door: README and CI call these and nothing else.
 PYTHON ?= python3
 VENV := .venv
+# What an installation is made of, but for the Python in it.
+BUILT := pyproject.toml constraints.txt hatch_build.py src/shipworthy/serve/_numbers.c
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
@@ -22,7 +24,7 @@ test-soak: $(VENV)/.dev clients  ## the long tests one by one, and the fuzzers f
 test-torch: .frameworks/torch/.made  ## PyTorch for real: models taken in, pruning, the vision example
 	.frameworks/torch/bin/python -m pytest tests/pytorch $(ARGS)
 
-.frameworks/torch/.made: pyproject.toml constraints.txt
+.frameworks/torch/.made: $(BUILT)
 	$(PYTHON) -m venv .frameworks/torch
 	.frameworks/torch/bin/python -m pip install --quiet --disable-pip-version-check $$(grep ^torch== constraints.txt)
 	.frameworks/torch/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sklearn,openvino,torch,dev]'
@@ -31,7 +33,7 @@ test-torch: .frameworks/torch/.made  ## PyTorch for real: models taken in, pruni
 test-openvino: .frameworks/openvino/.made  ## OpenVINO and NNCF for real: the runner, and INT8 by NNCF
 	.frameworks/openvino/bin/python -m pytest tests/nncf_openvino tests/backends/test_openvino.py $(ARGS)
 
-.frameworks/openvino/.made: pyproject.toml constraints.txt
+.frameworks/openvino/.made: $(BUILT)
 	$(PYTHON) -m venv .frameworks/openvino
 	.frameworks/openvino/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sklearn,openvino,nncf,dev]'
 	touch $@
@@ -40,7 +42,7 @@ test-tensorflow: .frameworks/tensorflow/.made  ## Keras and TensorFlow for real:
 	.frameworks/tensorflow/bin/python -m pytest --numprocesses auto tests/tensorflow $(ARGS)
 
 # What the last line installs would bring a second TensorFlow; decision 18.
-.frameworks/tensorflow/.made: pyproject.toml constraints.txt
+.frameworks/tensorflow/.made: $(BUILT)
 	$(PYTHON) -m venv .frameworks/tensorflow
 	.frameworks/tensorflow/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[sklearn,tensorflow,dev]' dm-tree
 	.frameworks/tensorflow/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps tf-keras tensorflow-model-optimization
@@ -81,10 +83,10 @@ clean:  ## remove what make made
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.demo: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.demo: $(BUILT) | $(BIN)/python
 	$(PIP) --editable '.[sklearn,mlflow]'
 	touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.dev: $(BUILT) | $(BIN)/python
 	$(PIP) --editable '.[sklearn,xgboost,lightgbm,mlflow,openvino,otel,dev]'
 	touch $@ $(VENV)/.demo

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from serving import load, models, musts, processes, servers, table, truth
@@ -204,6 +205,7 @@ def machine() -> dict[str, str]:
         "when": time.strftime("%Y-%m-%d %H:%M"),
         "cpu": f"{len(names)} x {names[0] if names else platform.machine()}",
         "python": f"{platform.python_version()} ({Path(sys.executable).resolve()})",  # builds differ by 7 % of our CPU
+        "part in C": "compiled" if find_spec("shipworthy.serve._numbers") else "not compiled",  # 3 µs of JSON
     } | versions
 
 

@@ -110,6 +110,13 @@ def test_what_is_wrong_is_named_with_its_place(read, text, what, more):
     assert caught.value.next
 
 
+@pytest.mark.parametrize(("key", "value"), [("serve.workers", "many"), ("check.silence", "[{law='format'}]")])
+def test_what_is_wrong_with_an_option_is_not_the_files_fault(tmp_path, key, value):
+    (tmp_path / "shipworthy.toml").write_text(MODEL)
+    with pytest.raises(Refused, match=r"^the command line: .* is not right"):
+        settings.read(tmp_path, {key: value})
+
+
 def test_a_missing_file_says_how_to_write_one(tmp_path):
     with pytest.raises(Refused, match=r"no shipworthy.toml in (.|\n)*shipworthy init"):
         settings.read(tmp_path)

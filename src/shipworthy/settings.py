@@ -140,8 +140,9 @@ def parse(plain: dict[str, Any], origin: str, overrides: Mapping[str, str] | Non
     except msgspec.ValidationError as error:
         what, _, place = str(error).partition(" - at ")
         key = place.strip("`").removeprefix("$").removeprefix(".")
+        given = any(key == one or key.startswith((f"{one}.", f"{one}[")) for one in overrides or ())
         raise Refused(
-            f"{origin}: {key or 'the file'} is not right",
+            f"{'the command line' if given else origin}: {key or 'the file'} is not right",
             found=what + _value(plain, key),
             next="docs/settings.md lists every key with its type, range and default",
         ) from None

@@ -146,8 +146,8 @@ class Batcher:
         return True
 
     def narrow(self, job: Order, rows: int, size: int) -> bool:
-        """Let a job stand for one request less, whose caller has gone, if it still may."""
-        if job.taken != self._taken:
+        """Let a job stand for one request less, whose caller has gone, unless a run has taken it."""
+        if job not in self._waiting:
             return False
         self._statistics.dropped(CANCELLED, job.wire)
         job.rows -= rows

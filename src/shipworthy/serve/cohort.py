@@ -16,7 +16,7 @@ from shipworthy.serve.compression import WORTH_BYTES
 from shipworthy.serve.kinds import Kind
 from shipworthy.serve.lane import FastLane, Head
 from shipworthy.serve.order import Ended, Order
-from shipworthy.serve.runs import Answer, Share
+from shipworthy.serve.runs import Answer, Share, Unforeseen
 from shipworthy.serve.statistics import outcome_of
 from shipworthy.serve.texts import SMALL_BYTES
 
@@ -26,13 +26,10 @@ class Caller(Protocol):
 
     cycle: Any
     lane: FastLane
-
-    def begin(self, head: Head, body: bytes) -> None:
-        """Answer a request by itself."""
-        ...
+    transport: Any
 
     def own(self, head: Head) -> Any:
-        """A cycle of its own for a request that was read, and is to be answered by itself."""
+        """A cycle of its own for a request."""
         ...
 
     def answered(self, data: bytes, cycle: Any) -> None:
@@ -112,6 +109,8 @@ class Cohort(Order):
         place = next(place for place, member in enumerate(self._members) if member[0] is caller)
         if batcher.narrow(self, self.kind.rows, self.kind.nbytes):
             del self._members[place], self._pieces[place]
+        if not self._members:
+            self._close()
 
     def done(self, _outputs: Share | None, error: ShipworthyError | None) -> None:
         """Tell all that they will not be answered."""
@@ -123,33 +122,54 @@ class Cohort(Order):
     def end(self, answer: Answer, ended: Ended) -> None:
         """Answer all."""
         self._close()
-        members, kind = self._members, self.kind
         if isinstance(answer, ShipworthyError):
-            if len(members) == 1 and self._arrays is not None:
-                self.done(None, answer)
-                ended.statistics.failed(time.monotonic_ns() - self.began_ns, self.wire, outcome_of(answer))
-                return
-            # What is wrong with one of them is not the others' fault; and one that cannot be read as all are, may be otherwise.
-            ended.statistics.in_flight -= len(members)
-            for caller, head, data in members:
-                caller.begin(head, data[len(data) - head.body_bytes :])
+            self._fail(answer, ended)
             return
-        made = kind.write(kind.request, answer, len(members))
-        if made is None or (self.squeezes and max(map(len, made.bodies())) >= WORTH_BYTES):
-            self._end_each(answer, ended)
+        messages = self._messages(answer)
+        if messages is None:
+            for place in range(len(self._members)):
+                cycle = self._alone(place)
+                cycle.request = self.kind.request
+                cycle.began_ns = cycle.arrived_ns = self.began_ns
+                cycle.end(answer.part(place, self.kind.rows), ended)
             return
-        messages = made.messages(self._lane.start(made.json_bytes, keep_alive=self.keep_alive))
-        for (caller, _, _), message in zip(members, messages, strict=True):
+        for (caller, _, _), message in zip(self._members, messages, strict=True):
             caller.answered(message, self)
-        ended.all_answered(len(members), self.began_ns, self.wire)
+        ended.all_answered(len(messages), self.began_ns, self.wire)
 
-    def _end_each(self, answer: Share, ended: Ended) -> None:
-        """Answer each by itself."""
-        for place, (caller, head, _) in enumerate(self._members):
-            cycle = caller.own(head)
-            cycle.request = self.kind.request
-            cycle.began_ns = cycle.arrived_ns = self.began_ns
-            cycle.end(answer.part(place, self.kind.rows), ended)
+    def _messages(self, answer: Share) -> list[bytes] | None:
+        """The answers as they are sent; ``None``: each is to be made by itself, which also says what is wrong with it."""
+        count = len(self._members)
+        try:
+            written = self.kind.write(self.kind.request, answer, count)
+            if written is None or (self.squeezes and max(map(len, written.bodies())) >= WORTH_BYTES):
+                return None
+            messages = written.messages(self._lane.start(written.json_bytes, keep_alive=self.keep_alive))
+        except Exception:  # noqa: BLE001  of what a model gave: whatever is wrong with it, every caller gets an answer
+            return None
+        return messages if len(messages) == count else None
+
+    def _fail(self, error: ShipworthyError, ended: Ended) -> None:
+        """There is no answer to all of them. That may be the fault of one: then each is asked by itself."""
+        statistics, members = ended.statistics, self._members
+        if self._arrays is not None and (len(members) == 1 or isinstance(error, Unforeseen)):
+            self.done(None, error)
+            for _ in members:
+                statistics.failed(time.monotonic_ns() - self.began_ns, self.wire, outcome_of(error))
+            return
+        statistics.in_flight -= len(members)
+        for place, (_, head, data) in enumerate(members):
+            self._alone(place).begin(data[len(data) - head.body_bytes :], self.began_ns)
+
+    def _alone(self, place: int) -> Any:
+        """One of the requests as a cycle of its own, as if it had been that from the start."""
+        caller, head, _ = self._members[place]
+        cycle = caller.own(head)
+        cycle.keep_alive = self.keep_alive
+        cycle.cancelled = caller.transport.is_closing()
+        if caller.cycle is self:  # not so where another request has come behind it
+            caller.cycle = cycle
+        return cycle
 
     def _close(self) -> None:
         """Gather no more; an idle connection's kind must not keep what was asked in memory."""

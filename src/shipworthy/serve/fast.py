@@ -58,10 +58,10 @@ class Cycle(Order):
         self.key = ()
         self.wire = head.wire
 
-    def begin(self, body: bytes) -> None:
-        """The body is whole: read it and queue it."""
+    def begin(self, body: bytes, since_ns: int = 0) -> None:
+        """The body is whole, since then (of ``time.monotonic_ns``) or just now: read it and queue it."""
         head = self.head
-        self.began_ns = time.monotonic_ns()
+        self.began_ns = since_ns or time.monotonic_ns()
         if len(body) > LARGE and (refusal := self._refusal(body)):
             self.done(None, refusal)
             return
@@ -151,7 +151,8 @@ class FastProtocol(Bounded):
                 if self.timeout_keep_alive_task is not None:
                     self._unset_keepalive_if_required()
                 if not self.joins or not join(self, head, data, len(text)):
-                    self.begin(head, data[len(text) :])
+                    self.cycle = cycle = self.own(head)
+                    cycle.begin(data[len(text) :])
                 return
         self._feed(data)
         self.context = []
@@ -163,15 +164,10 @@ class FastProtocol(Bounded):
         if len(data) == len(text) + cycle.head.body_bytes and is_lifted(rest):
             self.lane.remember(rest, cycle.head)
 
-    def begin(self, head: Head, body: bytes) -> None:
-        """Answer a request by itself."""
-        self.own(head).begin(body)
-
     def own(self, head: Head) -> Cycle:
         """A cycle of its own for a request."""
         cycle_of = self.cycle_of
-        self.cycle = cycle = cycle_of(self, head)
-        return cycle
+        return cycle_of(self, head)
 
     def on_message_begin(self) -> None:
         """Start a request; what only the ordinary way needs is made there."""
@@ -187,7 +183,8 @@ class FastProtocol(Bounded):
         if cycle is None or cycle.response_complete:
             head = self._common() if self.url in self.lane.urls else None
             if head is not None:
-                self.own(head).keep_alive = self.parser.should_keep_alive() and not self.lane.leaving
+                self.cycle = self.own(head)
+                self.cycle.keep_alive = self.parser.should_keep_alive() and not self.lane.leaving
                 return
         url, headers, expects = self.url, self.headers, self.expect_100_continue
         super().on_message_begin()

@@ -19,6 +19,10 @@ SHORT_OF_MEMORY = ("failed to allocate memory", "bfcarena", "bfc_arena", "out of
 log = logging.getLogger(__name__)
 
 
+class Unforeseen(Failed):
+    """What a run ended with is none of our errors: the log has it. Once more would end so again. HTTP 500."""
+
+
 class ByRow(dict[str, "list[bytes] | None"]):
     """The rows of each output as bytes, made of all of them at once when somebody asks first."""
 
@@ -112,7 +116,7 @@ class Runs:
             return [error] if len(batch) == 1 else self._sorted_out(batch)
         except Exception:  # whatever it was, every caller gets an answer
             log.exception("a batch of %d requests could not be run", len(batch))
-            return [Failed("internal error: the server's log says more")] * len(batch)
+            return [Unforeseen("internal error: the server's log says more")] * len(batch)
         finally:
             if self.max_rows < rows:
                 log.warning("memory does not suffice for batches of %d rows: from now on %d at most", rows, self.max_rows)

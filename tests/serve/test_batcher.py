@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from shipworthy.errors import Failed, Refused, ShipworthyError, Unavailable
 from shipworthy.records import Signature, TensorSpec
+from shipworthy.serve import admission
 from shipworthy.serve.batcher import Batcher, Plan
 from shipworthy.serve.order import Job
 from shipworthy.serve.statistics import Statistics
@@ -245,3 +246,14 @@ def test_a_refusal_of_the_runner_is_passed_on() -> None:
     client, _ = together(ones(1), plan=Plan(), runner=runner)
     with pytest.raises(Refused):
         raise client.answers[0][0]
+
+
+@given(st.lists(st.tuples(st.integers(1, 64), st.integers(1_000, 100_000_000)), min_size=1, max_size=60))
+def test_limits_follow_the_pace_of_the_runs(runs: list[tuple[int, int]]) -> None:
+    batcher = Batcher(Doubler(), Plan(), Statistics())
+    for rows, took_ns in runs:
+        batcher._pace_is(batcher._pace.after(rows, took_ns))
+        assert batcher._pace.is_near(batcher._limited), "limits are in force that were made for another pace"
+        longest_ns = admission.longest_ns(batcher._limited, None)
+        assert batcher._longest_ns == longest_ns
+        assert batcher._easy_rows == admission.easy_rows(batcher._limited, longest_ns, 1, Plan().queue_rows)

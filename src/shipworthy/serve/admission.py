@@ -15,6 +15,8 @@ from shipworthy.protocols import Array
 
 # What the last run weighs in the means.
 LAST = 0.1
+# How far apart two paces may be and count as one.
+NEAR = 0.05
 # Up to this share of its limit a request may be expected to wait: that is an estimate, and who was let in is to be answered.
 MARGIN = 0.75
 # A limit on the wait counts as this many runs at least: with less, threads would stand still between two requests.
@@ -36,6 +38,10 @@ class Pace(NamedTuple):
         if not self.rows:
             return Pace(took_ns, rows)
         return Pace(self.run_ns + LAST * (took_ns - self.run_ns), self.rows + LAST * (rows - self.rows))
+
+    def is_near(self, other: Pace) -> bool:
+        """Whether what follows from either is about the same: limits are estimates, and to find them anew takes a while."""
+        return abs(self[0] - other[0]) <= NEAR * other[0] and abs(self[1] - other[1]) <= NEAR * other[1]
 
     @property
     def row_ns(self) -> float:

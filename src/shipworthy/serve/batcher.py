@@ -75,7 +75,8 @@ class Batcher:
         self._keyed = any(n is None for spec in signature.inputs for n in spec.shape[1:])
         # Whether a job that waits has a priority or a timeout.
         self._ordered = False
-        self._pace_is(Pace())
+        self._pace = Pace()
+        self._limit()
 
     @property
     def plan(self) -> Plan:
@@ -352,7 +353,13 @@ class Batcher:
         ended.count()
 
     def _pace_is(self, pace: Pace) -> None:
-        """Remember how fast runs are, and what follows for those who wait."""
+        """Remember how fast runs are."""
         self._pace = pace
-        self._longest_ns = admission.longest_ns(pace, self._plan.max_wait_ms)
-        self._easy_rows = admission.easy_rows(pace, self._longest_ns, max(1, self._threads), self._plan.queue_rows)
+        if not pace.is_near(self._limited):
+            self._limit()
+
+    def _limit(self) -> None:
+        """What follows from the pace for those who wait."""
+        self._limited = self._pace
+        self._longest_ns = admission.longest_ns(self._pace, self._plan.max_wait_ms)
+        self._easy_rows = admission.easy_rows(self._pace, self._longest_ns, max(1, self._threads), self._plan.queue_rows)

@@ -153,16 +153,18 @@ class Quick:
     def _write(self, request: Any, outputs: Share, count: int) -> Written | None:
         """The answers to so many such requests, whose form is known and which have no id; see ``kinds.Kind``."""
         form = request.form
-        columns = []
+        columns, shapes = [], []
         for name in form.names:
             parts = outputs.raws(name, count) if form.binary else outputs.texts(name, count)
             if parts is None:
                 return None
             columns.append(parts)
-        first = outputs if count == 1 else outputs.part(0, request.rows)
-        shapes = tuple([first[name].shape for name in form.names])
-        text, length = form.texts.get(shapes) or self._text(request, form, shapes, first)
-        return Written(text, columns, length)
+            shape = outputs.batch.outputs[name].shape
+            shapes.append(outputs[name].shape if count == 1 else (request.rows, *shape[1:]))
+        known = form.texts.get(tuple(shapes))
+        if known is None:
+            known = self._text(request, form, tuple(shapes), outputs if count == 1 else outputs.part(0, request.rows))
+        return Written(known[0], columns, known[1])
 
     def _text(self, request: Ask, form: Form, shapes: Shapes, outputs: Arrays) -> tuple[bytes, int | None]:
         """The body but for its numbers, ``%b`` in the place of each output's; and the length of its JSON before bytes."""

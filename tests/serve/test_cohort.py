@@ -34,6 +34,17 @@ class Picky(Doubler):
         return super().run(inputs)
 
 
+class Held(Doubler):
+    """Waits until it may go on; in a thread."""
+
+    def __init__(self) -> None:
+        self.goes_on = threading.Event()
+
+    def run(self, inputs: Any) -> dict[str, Any]:
+        assert self.goes_on.wait(3)
+        return super().run(inputs)
+
+
 def flat(data: str) -> bytes:
     return f'{{"inputs":[{{"name":"x","shape":[1,2],"datatype":"FP32","data":{data}}}]}}'.encode()
 
@@ -305,20 +316,13 @@ def test_what_comes_behind_a_request_that_waits_is_answered_after_it() -> None:
 
 def test_who_comes_while_a_thread_runs_the_others_waits_for_the_next_batch() -> None:
     async def play(server: Server, protocols: list[FastProtocol]) -> None:
-        goes_on = threading.Event()
-
-        class Slow(Doubler):
-            def run(self, inputs: Any) -> dict[str, Any]:
-                assert goes_on.wait(3)
-                return super().run(inputs)
-
-        server.live.batcher._runs._runner = Slow()
+        server.live.batcher._runs._runner = held = Held()
         ask(protocols[:4])
         server.live.batcher._leave_the_loop()  # a run took too long
         await turns()
         assert server.live.batcher.waiting == 0
         ask(protocols[4:])
-        goes_on.set()
+        held.goes_on.set()
         for i, protocol in enumerate(protocols):
             await settle(protocol, lambda protocol=protocol: said(protocol) != b"")
             assert numbers(protocol) == [2 * (i % 4), 2 * (i % 4) + 2]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 import time
 from typing import Any
 
@@ -18,7 +17,7 @@ from shipworthy.serve.cohort import Cohort
 from shipworthy.serve.fast import FastProtocol
 from shipworthy.serve.statistics import REFUSED
 
-from .test_cohort import ASKS, NOTHING, VALUES, Picky, ask, blob, clear, numbers, said, story, turns
+from .test_cohort import ASKS, NOTHING, VALUES, Held, Picky, ask, blob, clear, numbers, said, story, turns
 from .test_fast import Doubler, Server, bodies, message, post, settle
 
 
@@ -163,14 +162,7 @@ def test_a_model_that_gives_something_else_leaves_nobody_without_an_answer(runne
 
 def test_whose_callers_go_while_they_wait_for_a_thread_are_not_run() -> None:
     async def play(server: Server, protocols: list[FastProtocol]) -> None:
-        goes_on = threading.Event()
-
-        class Slow(Doubler):
-            def run(self, inputs: Any) -> dict[str, Any]:
-                assert goes_on.wait(3)
-                return super().run(inputs)
-
-        server.live.batcher._runs._runner = Slow()
+        server.live.batcher._runs._runner = held = Held()
         ask(protocols)
         server.live.batcher._leave_the_loop()
         await turns()
@@ -178,7 +170,7 @@ def test_whose_callers_go_while_they_wait_for_a_thread_are_not_run() -> None:
         for protocol in protocols[4:]:
             protocol.connection_lost(None)
         assert server.live.batcher.waiting == 0
-        goes_on.set()
+        held.goes_on.set()
         await settle(protocols[3], lambda: said(protocols[3]) != b"")
         await turns()
         assert server.live.statistics.cancelled == 4

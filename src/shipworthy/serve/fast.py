@@ -76,13 +76,12 @@ class Cycle(Order):
         self.bytes = request.nbytes
         self.priority = request.priority
         self.deadline_ns = request.deadline_ns() if request.timeout_us else 0
-        submit = head.submit
-        submit(self)
+        head.batcher.submit(self)
 
     def _refusal(self, body: bytes) -> Unavailable | None:
         """Why a large text is not even read: that takes ms, and its place in the queue is known without."""
         head = self.head
-        return None if head.json_bytes is not None or PRIORITY in body else head.live.batcher.overloaded(self.wire)
+        return None if head.json_bytes is not None or PRIORITY in body else head.batcher.overloaded(self.wire)
 
     def done(self, outputs: Share | None, error: ShipworthyError | None) -> int | None:
         """Answer."""

@@ -1,4 +1,4 @@
-"""What all connections of one worker share: the URLs that the fast lane answers, and the heads of requests that it knows."""
+"""What all connections of one worker share: the URLs that the fast lane answers, the heads that it knows, how answers begin."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Head:
     """
 
     __slots__ = (
-        "accept", "batcher", "body_bytes", "caller", "json_bytes", "kind", "live", "path", "reader", "statistics", "submit",
+        "accept", "batcher", "body_bytes", "caller", "json_bytes", "kind", "live", "path", "reader", "statistics",
         "wire",
     )  # fmt: skip
 
@@ -69,7 +69,6 @@ class Head:
         self.reader = reader
         self.wire = reader.wire
         self.batcher = live.batcher
-        self.submit = live.batcher.submit
         self.statistics = live.statistics
         self.body_bytes = body_bytes
         self.json_bytes = json_bytes

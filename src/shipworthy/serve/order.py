@@ -44,7 +44,7 @@ class Ended:
 
 
 class Order:
-    """One request on its way to the runtime.
+    """One request on its way to the runtime, or several that go it together (``cohort``).
 
     ``inputs`` are checked arrays of the signature's dtypes, rows along the first axis; ``done`` is called once, in the
     loop's thread, with the outputs by name or with an error. ``deadline_ns`` is of ``time.monotonic_ns`` (0: none);

@@ -33,14 +33,13 @@ class Frame:
     Only forms that cannot be ragged have one: a flat list, or one row nested as the shape.
     """
 
-    __slots__ = ("closing", "count", "depth", "dtype", "nbytes", "opening", "shape")
+    __slots__ = ("closing", "count", "depth", "dtype", "opening", "shape")
 
     def __init__(self, dtype: str, shape: tuple[int, ...], depth: int) -> None:
         self.dtype = np.dtype(dtype)
         self.shape = shape
         self.depth = depth
         self.count = math.prod(shape)
-        self.nbytes = self.count * self.dtype.itemsize
         self.opening, self.closing = b"[" * depth, b"]" * depth
 
     @staticmethod

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -40,6 +41,15 @@ def test_cpu_of_children_outlives_them_and_their_memory_does_not() -> None:
     for seen in (alive, gone):
         assert 0.2 < seen.cpu_seconds - before.cpu_seconds < 2
     assert gone.cpu_seconds >= alive.cpu_seconds
+
+
+def test_the_same_time_is_the_same_number_whoever_took_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = {"children_user": 0.1, "children_system": 0.0}
+    monkeypatch.setattr(usage.os, "times", lambda: SimpleNamespace(**times))
+    monkeypatch.setattr(usage, "_of", lambda pid: usage.Usage(0.2 if pid else 0.0, 0))
+    alive = usage.of_children([1]).cpu_seconds
+    times["children_user"] = 0.3
+    assert usage.of_children([0]).cpu_seconds == alive == 0.3
 
 
 def test_a_process_that_is_not_there_takes_nothing() -> None:

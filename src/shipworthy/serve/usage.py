@@ -28,7 +28,9 @@ def of_children(pids: Iterable[int]) -> Usage:
     times = os.times()
     each = [_of(pid) for pid in pids]
     ended = times.children_user + times.children_system
-    return Usage(ended + sum(one.cpu_seconds for one in each), sum(one.resident_bytes for one in each))
+    ticks = round((ended + sum(one.cpu_seconds for one in each)) * os.sysconf("SC_CLK_TCK"))
+    # In whole ticks: by a rounding less than before would be taken for a counter that began anew.
+    return Usage(ticks / os.sysconf("SC_CLK_TCK"), sum(one.resident_bytes for one in each))
 
 
 def _of(pid: int) -> Usage:
